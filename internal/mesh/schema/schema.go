@@ -1,0 +1,69 @@
+// Package schema says who may talk to whom and what commands each worker answers.
+// It loads, validates and explains; it does no network I/O.
+package schema
+
+import "time"
+
+// Schema is a validated schema. It is immutable and safe for concurrent use.
+type Schema struct {
+	Workers map[string]*Worker
+}
+
+// Worker is one kind of node.
+type Worker struct {
+	Name     string
+	Allow    Set // who may connect to it
+	Connect  Set // whom it connects to
+	Commands map[string]*Command
+}
+
+// Set is a list of workers, or everybody ("anyNode").
+type Set struct {
+	Any     bool
+	Workers []string // sorted
+}
+
+// Has tells whether worker is in the set.
+func (s Set) Has(worker string) bool {
+	if s.Any {
+		return true
+	}
+	for _, w := range s.Workers {
+		if w == worker {
+			return true
+		}
+	}
+	return false
+}
+
+// Delivery is how a command reaches the variants of its worker.
+type Delivery string
+
+// The deliveries.
+const (
+	Balanced  Delivery = "balanced"  // one variant, in turn
+	Broadcast Delivery = "broadcast" // all of them
+)
+
+// Command is what a worker answers to.
+type Command struct {
+	Name     string
+	Delivery Delivery
+	Responds bool // default: true for balanced, false for broadcast
+	Queued   bool
+	Method   *Method // nil where the schema does not say what answers it
+}
+
+// Method is what answers a command; exactly one of Builtin, Exec, Stdio and HTTP is set.
+type Method struct {
+	Builtin string   // "status", "echo", "sleep" or "fail"
+	Exec    []string // program and arguments, started for each request
+	Stdio   []string // program and arguments, started once
+	HTTP    string   // URL to POST to
+
+	Concurrency int           // at most so many at once; 0: the default
+	Timeout     time.Duration // at most so long, whatever the caller's deadline; 0: the caller's
+	Dir         string        // working directory of exec and stdio; relative to the schema file
+	Env         []string      // names of environment variables passed through to exec and stdio
+	MaxOutput   int           // bytes; 0: the default
+}

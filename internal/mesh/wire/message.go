@@ -1,0 +1,129 @@
+package wire
+
+import "encoding/json"
+
+// Event names. The first group is what JavaScript nodes speak.
+const (
+	EventDeclare    = "declare"
+	EventDeclared   = "declared"
+	EventAddNode    = "addnode"
+	EventRemoveNode = "removenode"
+	EventError      = "error"
+	EventCommand    = "command"
+	EventResponse   = "response"
+
+	// Sent between meshctl peers only; JavaScript peers have no listener for them.
+	EventCancel = "cancel" // Cancel: the caller no longer waits for a request
+	EventDrain  = "drain"  // Peer: the sender takes no new requests and will leave
+	EventSchema = "schema" // SchemaUpdate: the master's schema changed
+)
+
+// Message is one event and its plaintext JSON, as a link carries it.
+// Whoever holds a Message owns Body.
+type Message struct {
+	Event string
+	Body  []byte
+}
+
+// Kinds of peer software, as shown to users.
+const (
+	KindMeshctl    = "meshctl"
+	KindJavaScript = "javascript"
+)
+
+// OperatorWorker is the worker name of meshctl's own command line (call, ls, …)
+// where it is no worker of the schema. It is not a valid schema name, so that no
+// worker can be mistaken for it; only meshctl peers accept it.
+const OperatorWorker = "@operator"
+
+// Peer names one running variant of a worker and where its mesh server listens.
+type Peer struct {
+	Worker  string `json:"worker"`
+	Variant string `json:"variant"`
+	IP      string `json:"ip,omitempty"`
+	Port    int    `json:"port,omitempty"`
+	// Meshctl is present when the peer is a meshctl node.
+	Meshctl *Extra `json:"meshctl,omitempty"`
+}
+
+// Kind tells whether the peer runs meshctl or JavaScript.
+func (p Peer) Kind() string {
+	if p.Meshctl != nil {
+		return KindMeshctl
+	}
+	return KindJavaScript
+}
+
+// Name is "worker/variant", as logs and tables show it.
+func (p Peer) Name() string { return p.Worker + "/" + p.Variant }
+
+// Extra is what one meshctl peer tells another in declare, declared and addnode.
+type Extra struct {
+	// Protocol is the version of meshctl's additions, now 1.
+	Protocol int `json:"protocol"`
+	// Version is the release of the sender, for display only.
+	Version string `json:"version,omitempty"`
+	// Instance is drawn at random when a node starts. A declare of another
+	// instance with the same worker and variant replaces the older one.
+	Instance string `json:"instance,omitempty"`
+	// Started is when the node started, in milliseconds since 1970.
+	Started int64 `json:"started,omitempty"`
+	// Schema is sent by a master in declared: its schema without handlers.
+	Schema json.RawMessage `json:"schema,omitempty"`
+	// Revision counts the master's schema changes.
+	Revision int64 `json:"revision,omitempty"`
+}
+
+// ProtocolVersion is what this build writes into Extra.Protocol.
+const ProtocolVersion = 1
+
+// Declare is a node's introduction, to the master or to another node.
+type Declare struct {
+	Worker   string `json:"worker"`
+	Port     int    `json:"port,omitempty"`
+	Variant  string `json:"variant,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	Meshctl  *Extra `json:"meshctl,omitempty"`
+}
+
+// Declared is the master's acceptance, and that of one meshctl node to another.
+type Declared struct {
+	Worker   string `json:"worker"`
+	Variant  string `json:"variant"`
+	ClientID string `json:"clientId,omitempty"`
+	Port     int    `json:"port,omitempty"`
+	IP       string `json:"ip,omitempty"`
+	Meshctl  *Extra `json:"meshctl,omitempty"`
+}
+
+// ErrorMessage is the body of EventError. Code is absent from JavaScript masters.
+type ErrorMessage struct {
+	Message string `json:"message"`
+	Code    Code   `json:"code,omitempty"`
+}
+
+// Cancel withdraws the request uid.
+type Cancel struct {
+	UID string `json:"uid"`
+}
+
+// SchemaUpdate carries a master's changed schema, without handlers.
+type SchemaUpdate struct {
+	Revision int64           `json:"revision"`
+	Schema   json.RawMessage `json:"schema"`
+}
+
+// NodeInfo is one row of the master's list of nodes.
+type NodeInfo struct {
+	Worker  string `json:"worker" yaml:"worker"`
+	Variant string `json:"variant" yaml:"variant"`
+	IP      string `json:"ip" yaml:"ip"`
+	Port    int    `json:"port" yaml:"port"`
+	Kind    string `json:"kind" yaml:"kind"`
+	Version string `json:"version,omitempty" yaml:"version,omitempty"`
+	// Since is when the master accepted the node, in milliseconds since 1970.
+	Since int64 `json:"since" yaml:"since"`
+	// UpMillis is how long ago that was by the master's clock.
+	UpMillis int64 `json:"up_ms" yaml:"up_ms"`
+	Draining bool  `json:"draining" yaml:"draining"`
+}
