@@ -1,0 +1,25 @@
+package master
+
+import (
+	"log/slog"
+
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+)
+
+// Config is what a master is made of. The zero value of a field means its default.
+type Config struct {
+	Keys   seal.Keys      // required
+	Schema *schema.Schema // required
+
+	Host string // address to bind; "" is every interface
+	Port int    // 0 picks a free port
+
+	// DiscoveryPort answers nodes that know no port; 0 turns it off.
+	// It is bound on Host.
+	DiscoveryPort int
+
+	MaxPayload int          // plaintext bytes in one message; default wire.DefaultMaxPayload
+	Version    string       // shown to other meshctl peers
+	Logger     *slog.Logger // default: discards
+}

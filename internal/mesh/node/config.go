@@ -1,0 +1,59 @@
+package node
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// DefaultDiscoveryPort is where a master answers nodes that know no port.
+const DefaultDiscoveryPort = 8765
+
+// Config is what a node or an operator is made of. The zero value of a field
+// means its default.
+type Config struct {
+	Keys seal.Keys // required
+
+	// Worker is what the node is (required for New). For Connect it is the worker
+	// to appear as; "" is the operator identity.
+	Worker  string
+	Variant string // default: drawn at random ("host name-xxxx")
+
+	Master        string // HOST[:PORT]; default 127.0.0.1; no port asks discovery
+	DiscoveryPort int    // where to ask; default DefaultDiscoveryPort
+
+	Host      string // address that the mesh server binds; "" is every interface
+	MeshPort  int    // 0 picks a free port
+	Advertise string // host name or IP that other nodes reach this one by; default: the address the master sees
+
+	// Schema defines the worker's commands and what answers them. A meshctl
+	// master's schema decides about access and about the other workers; with a
+	// JavaScript master this one does. Connect needs none with a meshctl master.
+	Schema    *schema.Schema
+	SchemaDir string // what relative paths of programs start from
+
+	// Handlers answer commands in this process and go before the schema's methods.
+	Handlers map[string]handler.Handler
+
+	MaxPayload   int           // plaintext bytes in one message; default wire.DefaultMaxPayload
+	MaxInFlight  int           // requests being answered at once; default 4096, more are overloaded
+	QueueDepth   int           // queued requests waiting per command; default 1000
+	DrainTimeout time.Duration // how long Run waits for requests under way when it ends; default 10 s
+	Timeout      time.Duration // of calls whose context has no deadline; default 3 s
+
+	Hooks   Hooks
+	Version string       // shown to other meshctl peers
+	Logger  *slog.Logger // default: discards
+}
+
+// Hooks are told of the node's connections, one after another on a goroutine of
+// their own: a slow hook delays the next, never the mesh.
+type Hooks struct {
+	OnConnected     func(self wire.Peer) // the master accepted this node (again)
+	OnConnection    func(peer wire.Peer) // a link to another node came up
+	OnDisconnection func(peer wire.Peer) // the last link to it went
+}
