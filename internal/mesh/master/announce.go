@@ -1,0 +1,143 @@
+package master
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/registry"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Who is told of whom: PROTOCOL section 3 and 6. All of this runs with mu held, so that
+// every node sees the changes in one order.
+
+// introduce tells s of the present nodes that it may connect to.
+func (m *Master) introduce(s *session) {
+	var peers []wire.Peer
+	for _, n := range m.nodes.List() {
+		self := n.Worker == s.self.Worker && n.Variant == s.self.Variant
+		if !self && !n.Draining && m.schema.MayConnect(s.self.Worker, n.Worker) {
+			peers = append(peers, n.Peer)
+		}
+	}
+	if len(peers) > 0 {
+		m.send(s, wire.EventAddNode, peers)
+	}
+}
+
+// announce tells the present nodes that may connect to n of it.
+func (m *Master) announce(n registry.Node) {
+	m.eachThatConnectsTo(n.Peer, m.schema, func(s *session) {
+		m.send(s, wire.EventAddNode, []wire.Peer{n.Peer})
+	})
+}
+
+// retract tells those who knew of p that it left.
+func (m *Master) retract(p wire.Peer) {
+	m.eachThatConnectsTo(p, m.schema, func(s *session) {
+		m.send(s, wire.EventRemoveNode, wire.Peer{Worker: p.Worker, Variant: p.Variant})
+	})
+}
+
+func (m *Master) eachThatConnectsTo(p wire.Peer, by *schema.Schema, tell func(*session)) {
+	for _, s := range m.sessions {
+		self := s.self.Worker == p.Worker && s.self.Variant == p.Variant
+		if !self && !s.operator() && by.MayConnect(s.self.Worker, p.Worker) {
+			tell(s)
+		}
+	}
+}
+
+// SetSchema puts another schema into force: nodes whose worker is gone are sent away,
+// those who may newly connect to somebody are told of them, and those who no longer
+// may are told that they left.
+func (m *Master) SetSchema(next *schema.Schema) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.schema
+	for _, s := range m.sessions {
+		if !s.operator() && next.Workers[s.self.Worker] == nil {
+			err := s.refuse(&wire.Error{Code: wire.CodeDenied, Message: s.self.Worker + " is not defined in the Schema"})
+			m.leave(s) // by the old schema: it says who knew of the node
+			go s.link.Close(err)
+		}
+	}
+	m.schema = next
+	m.revision++
+	update := wire.SchemaUpdate{Revision: m.revision, Schema: m.schemaJSON()}
+	nodes := m.nodes.List()
+	for _, s := range m.sessions {
+		if s.self.Meshctl != nil {
+			m.send(s, wire.EventSchema, update)
+		}
+		if s.operator() {
+			continue
+		}
+		var added []wire.Peer
+		for _, n := range nodes {
+			if n.Worker == s.self.Worker && n.Variant == s.self.Variant || n.Draining {
+				continue
+			}
+			was, is := old.MayConnect(s.self.Worker, n.Worker), next.MayConnect(s.self.Worker, n.Worker)
+			switch {
+			case is && !was:
+				added = append(added, n.Peer)
+			case was && !is:
+				m.send(s, wire.EventRemoveNode, wire.Peer{Worker: n.Worker, Variant: n.Variant})
+			}
+		}
+		if len(added) > 0 {
+			m.send(s, wire.EventAddNode, added)
+		}
+	}
+}
+
+func (m *Master) schemaJSON() json.RawMessage {
+	text, err := m.schema.Wire()
+	if err != nil {
+		m.log.Error("cannot encode the schema", "error", err)
+		return nil
+	}
+	return text
+}
+
+// Nodes lists the nodes by worker and variant.
+func (m *Master) Nodes() []wire.NodeInfo {
+	nodes, now := m.nodes.List(), time.Now()
+	infos := make([]wire.NodeInfo, len(nodes))
+	for i, n := range nodes {
+		infos[i] = n.Info(now)
+	}
+	return infos
+}
+
+// control answers the requests of meshctl peers to the master itself.
+func (s *session) control(body []byte) error {
+	s.m.mu.Lock()
+	entitled := s.self.Meshctl != nil
+	s.m.mu.Unlock()
+	if !entitled {
+		return nil // strangers and JavaScript nodes have nothing to ask here
+	}
+	cmd, err := wire.DecodeCommand(body, func(name string) bool { return name == wire.ControlNodes })
+	if err != nil || cmd.UID == "" {
+		return nil
+	}
+	answer := wire.Response{UID: cmd.UID, Name: cmd.Name}
+	switch cmd.Name {
+	case wire.ControlNodes:
+		answer.Result, err = wire.Encode(s.m.Nodes())
+	default:
+		err = &wire.Error{Code: wire.CodeUnknownCommand, Message: "the master does not answer " + cmd.Name}
+	}
+	if err != nil {
+		answer.Err = rpc.AsError(err)
+	}
+	text, err := wire.EncodeResponse(answer)
+	if err != nil {
+		return err
+	}
+	return s.link.Send(wire.Message{Event: wire.EventResponse, Body: text})
+}

@@ -1,0 +1,142 @@
+// Package master is the role that knows every node: it accepts those that the schema
+// defines, tells each whom it may connect to, and keeps telling. It carries no
+// requests between nodes; those go on when it is away.
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/registry"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Master accepts nodes. Make one with New and run it once.
+type Master struct {
+	cfg      Config
+	log      *slog.Logger
+	envelope *seal.Envelope
+	server   *socketio.Server
+	nodes    registry.Registry
+	ready    chan struct{}
+
+	listener  net.Listener // set before ready is closed
+	discovery net.Listener // likewise; nil when off
+
+	// mu orders what nodes are told: whoever changes the registry sends the news
+	// before the next change. Link.Send does not block.
+	mu       sync.Mutex
+	schema   *schema.Schema
+	revision int64
+	sessions map[string]*session // declared ones, by client id
+}
+
+// New checks the configuration. It opens nothing; Run does.
+func New(cfg Config) (*Master, error) {
+	if err := cfg.Keys.Validate(); err != nil {
+		return nil, fmt.Errorf("check keys: %w", err)
+	}
+	if cfg.Schema == nil {
+		return nil, errors.New("a master needs a schema")
+	}
+	if cfg.MaxPayload == 0 {
+		cfg.MaxPayload = wire.DefaultMaxPayload
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
+	if err != nil {
+		return nil, err
+	}
+	m := &Master{
+		cfg: cfg, log: cfg.Logger, envelope: envelope, nodes: &registry.Memory{},
+		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
+	}
+	m.server, err = socketio.New(socketio.Config{
+		Envelope: envelope, MaxPayload: cfg.MaxPayload, Logger: cfg.Logger, Accept: m.accept,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Run serves until ctx ends, and then returns nil; or it returns why it cannot.
+// It blocks, and leaves no goroutine behind.
+func (m *Master) Run(ctx context.Context) error {
+	var err error
+	if m.listener, err = net.Listen("tcp", net.JoinHostPort(m.cfg.Host, strconv.Itoa(m.cfg.Port))); err != nil {
+		return listenError("listen for nodes", "--port", err)
+	}
+	defer m.listener.Close()
+	if m.cfg.DiscoveryPort != 0 {
+		if m.discovery, err = net.Listen("tcp", net.JoinHostPort(m.cfg.Host, strconv.Itoa(m.cfg.DiscoveryPort))); err != nil {
+			return listenError("listen for discovery", "--discovery-port", err)
+		}
+		defer m.discovery.Close()
+	}
+	m.envelope.Warm()
+	close(m.ready)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.server.Serve(ctx, m.listener) })
+	if m.discovery != nil {
+		port := m.listener.Addr().(*net.TCPAddr).Port
+		g.Go(func() error { return serveDiscovery(ctx, m.discovery, m.cfg.Keys, m.envelope, port, m.log) })
+	}
+	return g.Wait()
+}
+
+// Ready is closed once the master listens.
+func (m *Master) Ready() <-chan struct{} { return m.ready }
+
+// Addr is where nodes connect to. It is valid once Ready is closed.
+func (m *Master) Addr() net.Addr { return m.listener.Addr() }
+
+// DiscoveryAddr is where discovery is answered, nil when it is off. It is valid once
+// Ready is closed.
+func (m *Master) DiscoveryAddr() net.Addr {
+	if m.discovery == nil {
+		return nil
+	}
+	return m.discovery.Addr()
+}
+
+// PortError says that an address is taken; Flag names what changes it.
+type PortError struct {
+	Op, Flag string
+	Err      error
+}
+
+func (e *PortError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
+func (e *PortError) Unwrap() error { return e.Err }
+
+func listenError(op, flag string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+		return &PortError{Op: op, Flag: flag, Err: err}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// accept serves one link until it ends.
+func (m *Master) accept(ctx context.Context, l link.Link) {
+	s := &session{m: m, link: l}
+	err := s.serve(ctx)
+	m.mu.Lock()
+	m.leave(s)
+	m.mu.Unlock()
+	l.Close(err)
+}

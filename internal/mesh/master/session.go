@@ -1,0 +1,197 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/registry"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// session is one connected peer: a stranger until it has declared itself, then a
+// node or an operator.
+type session struct {
+	m    *Master
+	link link.Link
+	self wire.Peer // guarded by m.mu; Worker is "" until declared
+}
+
+func (s *session) id() string { return s.link.Info().ID }
+
+func (s *session) operator() bool { return s.self.Worker == wire.OperatorWorker }
+
+// serve reads until the link ends and returns why it should.
+func (s *session) serve(ctx context.Context) error {
+	for {
+		msg, err := s.link.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		switch msg.Event {
+		case wire.EventDeclare:
+			err = s.declare(msg.Body)
+		case wire.EventCommand:
+			err = s.control(msg.Body)
+		case wire.EventDrain:
+			s.m.drain(s)
+		default:
+			// Nothing else is a master's to answer. A JavaScript master ignores it too.
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errRefused = errors.New("refused")
+
+// declare accepts the peer, or tells it why not and ends the link.
+func (s *session) declare(body []byte) error {
+	d, err := wire.DecodeDeclare(body)
+	if err != nil {
+		return s.refuse(rpc.AsError(err))
+	}
+	peer := wire.Peer{Worker: d.Worker, Variant: d.Variant, Port: d.Port, IP: d.Hostname, Meshctl: d.Meshctl}
+	if peer.Variant == "" {
+		peer.Variant = s.id()
+	}
+	if peer.IP == "" {
+		peer.IP = s.link.Info().RemoteIP
+	}
+	if peer.Meshctl != nil {
+		peer.Meshctl.Schema = nil // a node has none to give
+	}
+	return s.m.join(s, peer)
+}
+
+func (s *session) refuse(e *wire.Error) error {
+	s.m.log.Warn("refused a node", "ip", s.link.Info().RemoteIP, "code", e.Code, "reason", e.Message)
+	_ = rpc.Event(s.link, wire.EventError, wire.ErrorMessage{Message: e.Message, Code: e.Code})
+	return fmt.Errorf("%w: %w", errRefused, e)
+}
+
+// join takes a declared peer in and tells everybody whom it concerns.
+func (m *Master) join(s *session, peer wire.Peer) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.schema.Workers[peer.Worker] != nil
+	if !known && peer.Worker != wire.OperatorWorker {
+		return s.refuse(&wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not defined in the Schema", peer.Worker)})
+	}
+	if s.self.Worker != "" && (s.self.Worker != peer.Worker || s.self.Variant != peer.Variant) {
+		m.leave(s) // the same connection is somebody else now
+	}
+	s.self = peer
+	s.link.Trust()
+	m.sessions[s.id()] = s
+	m.welcome(s)
+	if s.operator() {
+		return nil
+	}
+
+	node := registry.Node{Peer: public(peer), ClientID: s.id(), Since: time.Now()}
+	old := m.nodes.Put(node)
+	if old != nil {
+		m.replace(*old, node)
+	}
+	m.log.Info("node joined", "worker", peer.Worker, "variant", peer.Variant, "ip", peer.IP, "port", peer.Port, "kind", peer.Kind())
+	m.introduce(s)
+	if old != nil && sameAddress(old.Peer, peer) {
+		return nil // it only came back: nobody's picture changes
+	}
+	m.announce(node)
+	return nil
+}
+
+// welcome answers a declare. mu is held.
+func (m *Master) welcome(s *session) {
+	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
+	if s.self.Meshctl != nil {
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Revision: m.revision, Schema: m.schemaJSON()}
+	}
+	m.send(s, wire.EventDeclared, answer)
+}
+
+// replace ends the older self of a node that declared itself again. mu is held.
+func (m *Master) replace(old, now registry.Node) {
+	if prior := m.sessions[old.ClientID]; prior != nil && old.ClientID != now.ClientID {
+		delete(m.sessions, old.ClientID)
+		prior.self = wire.Peer{}
+		if !sameInstance(old.Peer, now.Peer) {
+			m.log.Warn("a newer instance took over", "worker", now.Worker, "variant", now.Variant, "from", old.IP, "to", now.IP)
+			m.send(prior, wire.EventError, wire.ErrorMessage{
+				Code:    wire.CodeReplaced,
+				Message: fmt.Sprintf("another instance declared itself as %s", now.Name()),
+			})
+		}
+		// Close flushes, which waits for the network: not under mu.
+		go prior.link.Close(errReplaced)
+	}
+	if !sameAddress(old.Peer, now.Peer) {
+		m.retract(old.Peer)
+	}
+}
+
+var errReplaced = fmt.Errorf("%w: replaced by a newer connection", errRefused)
+
+// leave forgets a session and, if it was a node, tells the others. mu is held.
+func (m *Master) leave(s *session) {
+	if s.self.Worker == "" {
+		return
+	}
+	delete(m.sessions, s.id())
+	if node, ok := m.nodes.Remove(s.self.Worker, s.self.Variant, s.id()); ok {
+		m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
+		if !node.Draining {
+			m.retract(node.Peer)
+		}
+	}
+	s.self = wire.Peer{}
+}
+
+// drain takes a node that is about to leave out of everybody's picture.
+func (m *Master) drain(s *session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	node, ok := m.nodes.Get(s.self.Worker, s.self.Variant)
+	if !ok || node.ClientID != s.id() || node.Draining {
+		return
+	}
+	node.Draining = true
+	m.nodes.Put(node)
+	m.log.Info("node is draining", "worker", node.Worker, "variant", node.Variant)
+	m.retract(node.Peer)
+}
+
+// send queues an event; a peer that cannot take it is cut off, and will come back
+// for the whole picture. mu is held.
+func (m *Master) send(s *session, event string, v any) {
+	if err := rpc.Event(s.link, event, v); err != nil {
+		m.log.Warn("cannot tell a node", "worker", s.self.Worker, "variant", s.self.Variant, "event", event, "error", err)
+		go s.link.Close(fmt.Errorf("tell %s: %w", event, err))
+	}
+}
+
+// public is what others may learn of a peer.
+func public(p wire.Peer) wire.Peer {
+	if p.Meshctl != nil {
+		x := *p.Meshctl
+		x.Schema = nil
+		p.Meshctl = &x
+	}
+	return p
+}
+
+func sameInstance(a, b wire.Peer) bool {
+	return a.Meshctl != nil && b.Meshctl != nil && a.Meshctl.Instance != "" && a.Meshctl.Instance == b.Meshctl.Instance
+}
+
+// sameAddress tells whether those who know a need not be told of b.
+func sameAddress(a, b wire.Peer) bool {
+	same := a.IP == b.IP && a.Port == b.Port && a.Kind() == b.Kind()
+	return same && (a.Meshctl == nil || sameInstance(a, b))
+}

@@ -1,0 +1,59 @@
+// Package route chooses the variants that a request goes to: one in turn for a
+// balanced command, each of them for a broadcast, narrowed by only and exclude.
+package route
+
+import (
+	"slices"
+	"sync/atomic"
+)
+
+// Ring hands out its members one after another. All methods are safe for concurrent
+// use; Next and All do not block and do not allocate.
+type Ring[T comparable] struct {
+	members atomic.Pointer[[]T]
+	turn    atomic.Uint64
+}
+
+// All returns the members in their order. The caller must not change the slice.
+func (r *Ring[T]) All() []T {
+	if p := r.members.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// From returns the members in the order in which a request should try them: the
+// one whose turn it is first. Each call moves the turn on by one.
+func (r *Ring[T]) From() (first T, rest func(yield func(T) bool), ok bool) {
+	all := r.All()
+	if len(all) == 0 {
+		return first, nil, false
+	}
+	start := int((r.turn.Add(1) - 1) % uint64(len(all)))
+	return all[start], func(yield func(T) bool) {
+		for i := 1; i < len(all); i++ {
+			if !yield(all[(start+i)%len(all)]) {
+				return
+			}
+		}
+	}, true
+}
+
+// Add appends v unless it is a member. Callers serialise Add and Remove.
+func (r *Ring[T]) Add(v T) {
+	all := r.All()
+	if slices.Contains(all, v) {
+		return
+	}
+	next := append(slices.Clip(slices.Clone(all)), v)
+	r.members.Store(&next)
+}
+
+// Remove takes v out, if it is a member. Callers serialise Add and Remove.
+func (r *Ring[T]) Remove(v T) {
+	next := slices.Clone(r.All())
+	if i := slices.Index(next, v); i >= 0 {
+		next = slices.Delete(next, i, i+1)
+		r.members.Store(&next)
+	}
+}

@@ -1,0 +1,175 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Pending holds the requests to one peer that wait for their response. Requests to
+// different peers are kept in different Pendings, so that no peer can answer in the
+// name of another. The zero value is ready; all methods are safe for concurrent use.
+type Pending struct {
+	mu    sync.Mutex
+	calls map[string]call
+	late  atomic.Uint64
+}
+
+type call struct {
+	via  link.Link
+	done chan wire.Response // buffered: settling never blocks
+}
+
+// Settle hands a response to the request that waits for it. It reports false, and
+// counts the response as late, when none does.
+func (p *Pending) Settle(r wire.Response) bool {
+	p.mu.Lock()
+	c, ok := p.calls[r.UID]
+	delete(p.calls, r.UID)
+	p.mu.Unlock()
+	if !ok {
+		p.late.Add(1)
+		return false
+	}
+	c.done <- r
+	return true
+}
+
+// LinkLost fails every request that was sent over l with peer_lost.
+func (p *Pending) LinkLost(l link.Link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, c := range p.calls {
+		if c.via == l {
+			delete(p.calls, uid)
+			c.done <- wire.Response{UID: uid, Err: &wire.Error{
+				Code:    wire.CodePeerLost,
+				Message: "the connection was lost before the response came",
+				Hint:    "the command may or may not have run; repeat it only if that does no harm",
+			}}
+		}
+	}
+}
+
+// Len is the number of requests that wait.
+func (p *Pending) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.calls)
+}
+
+// Late is how many responses came that nobody waited for (any more).
+func (p *Pending) Late() uint64 { return p.late.Load() }
+
+// Do sends cmd, which has a UID, over l and blocks for its response, until ctx ends
+// or the link is lost. Errors are *wire.Error; Temporary is set on those that mean
+// that nothing was sent. When ctx ends early the other end is told to cancel if
+// cancels is set (meshctl peers).
+func (p *Pending) Do(ctx context.Context, l link.Link, cmd wire.Command, cancels bool) (json.RawMessage, error) {
+	c := call{via: l, done: make(chan wire.Response, 1)}
+	p.mu.Lock()
+	if p.calls == nil {
+		p.calls = make(map[string]call)
+	}
+	p.calls[cmd.UID] = c
+	p.mu.Unlock()
+
+	if err := Send(l, cmd); err != nil {
+		p.drop(cmd.UID)
+		return nil, err
+	}
+	select {
+	case r := <-c.done:
+		return outcome(r)
+	case <-l.Done():
+		// The owner of the link calls LinkLost as well, but perhaps has not yet come
+		// to it, or was never to. A response that was read before wins.
+		p.LinkLost(l)
+		return outcome(<-c.done)
+	case <-ctx.Done():
+		if !p.drop(cmd.UID) {
+			return outcome(<-c.done) // settled in this very moment
+		}
+		if cancels {
+			if body, err := wire.Encode(wire.Cancel{UID: cmd.UID}); err == nil {
+				_ = l.Send(wire.Message{Event: wire.EventCancel, Body: body})
+			}
+		}
+		return nil, ContextError(ctx)
+	}
+}
+
+func outcome(r wire.Response) (json.RawMessage, error) {
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return r.Result, nil
+}
+
+func (p *Pending) drop(uid string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.calls[uid]
+	delete(p.calls, uid)
+	return ok
+}
+
+// Send sends a command without waiting for anything. Errors are *wire.Error.
+func Send(l link.Link, cmd wire.Command) error {
+	body, err := wire.EncodeCommand(cmd)
+	if err != nil {
+		return err
+	}
+	return sendError(l.Send(wire.Message{Event: wire.EventCommand, Body: body}))
+}
+
+// Event sends v as the body of an event. Errors are *wire.Error.
+func Event(l link.Link, event string, v any) error {
+	body, err := wire.Encode(v)
+	if err != nil {
+		return err
+	}
+	return sendError(l.Send(wire.Message{Event: event, Body: body}))
+}
+
+func sendError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, link.ErrTooLarge):
+		return &wire.Error{Code: wire.CodeBadRequest, Message: err.Error(), Hint: "send less, or raise --max-payload at both ends"}
+	case errors.Is(err, link.ErrFull):
+		return &wire.Error{Code: wire.CodeOverloaded, Message: "too much is waiting to be sent to this peer", Temporary: true, Hint: "send more slowly, or add variants"}
+	default:
+		return &wire.Error{Code: wire.CodePeerLost, Message: "the connection is closed", Temporary: true}
+	}
+}
+
+// ContextError says as a *wire.Error why ctx ended: timeout or canceled.
+func ContextError(ctx context.Context) *wire.Error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &wire.Error{Code: wire.CodeTimeout, Message: "no response before the deadline", Hint: "allow more time with --timeout, or see how busy the node is with its status command"}
+	}
+	return &wire.Error{Code: wire.CodeCanceled, Message: "the caller gave up"}
+}
+
+// AsError makes a *wire.Error of any error: handler_error unless it is one already.
+func AsError(err error) *wire.Error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &wire.Error{Code: wire.CodeTimeout, Message: "the command ran into its deadline"}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &wire.Error{Code: wire.CodeCanceled, Message: "the command was canceled"}
+	}
+	return &wire.Error{Code: wire.CodeHandlerError, Message: fmt.Sprint(err)}
+}

@@ -1,0 +1,147 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Server runs the requests of all peers, each on a goroutine of its own, never more
+// than a bound at once. It survives handlers that panic. All methods are safe for
+// concurrent use.
+type Server struct {
+	limit  int64
+	log    *slog.Logger
+	flight atomic.Int64
+	served atomic.Uint64
+
+	mu      sync.Mutex
+	running map[key]context.CancelCauseFunc
+	idle    chan struct{} // closed when nothing runs; nil while nobody waits
+}
+
+// key tells requests apart: a uid means something only to the peer that sent it.
+type key struct {
+	peer any
+	uid  string
+}
+
+var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the caller"}
+
+// NewServer runs at most limit requests at once.
+func NewServer(limit int, log *slog.Logger) *Server {
+	return &Server{limit: int64(limit), log: log, running: make(map[key]context.CancelCauseFunc)}
+}
+
+// Work answers one request. Its result is handed to the request's reply function.
+type Work func(ctx context.Context) (json.RawMessage, error)
+
+// Go runs work until ctx ends, and then reply with its outcome, on a new goroutine.
+// It does not block. A request that cannot be taken is refused by reply at once:
+// overloaded over the bound, bad_request for a uid that the peer is using already. With
+// an empty uid the request cannot be canceled. reply gets exactly one call.
+func (s *Server) Go(ctx context.Context, peer any, uid string, work Work, reply func(json.RawMessage, *wire.Error)) {
+	if s.flight.Add(1) > s.limit {
+		s.leave()
+		reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	k := key{peer, uid}
+	if uid != "" {
+		s.mu.Lock()
+		if _, dup := s.running[k]; dup {
+			s.mu.Unlock()
+			cancel(nil)
+			s.leave()
+			reply(nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"})
+			return
+		}
+		s.running[k] = cancel
+		s.mu.Unlock()
+	}
+	go func() {
+		defer s.leave()
+		result, err := s.run(ctx, work)
+		if uid != "" {
+			s.mu.Lock()
+			delete(s.running, k)
+			s.mu.Unlock()
+		}
+		cancel(nil)
+		s.served.Add(1)
+		reply(result, err)
+	}()
+}
+
+func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, failure *wire.Error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			result, failure = nil, &wire.Error{Code: wire.CodeHandlerError, Message: "the handler panicked", Hint: "the log of the node has the stack"}
+		}
+	}()
+	result, err := work(ctx)
+	if err != nil {
+		if cause, ok := context.Cause(ctx).(*wire.Error); ok {
+			return nil, cause
+		}
+		return nil, AsError(err)
+	}
+	return result, nil
+}
+
+// Cancel ends the context of a request of that peer, if it is still under way.
+func (s *Server) Cancel(peer any, uid string) {
+	s.mu.Lock()
+	cancel := s.running[key{peer, uid}]
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel(errCanceled)
+	}
+}
+
+// InFlight is the number of requests under way.
+func (s *Server) InFlight() int64 { return s.flight.Load() }
+
+// Served is the number of requests that ran to an end, well or not.
+func (s *Server) Served() uint64 { return s.served.Load() }
+
+// Idle blocks until nothing is under way, or until ctx ends.
+func (s *Server) Idle(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		if s.flight.Load() == 0 {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.idle == nil {
+			s.idle = make(chan struct{})
+		}
+		idle := s.idle
+		s.mu.Unlock()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *Server) leave() {
+	if s.flight.Add(-1) > 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
