@@ -2,11 +2,17 @@
 // It loads, validates and explains; it does no network I/O.
 package schema
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Schema is a validated schema. It is immutable and safe for concurrent use.
 type Schema struct {
 	Workers map[string]*Worker
+
+	file string              // as given to Parse; "" when it came from a peer
+	pos  map[string]position // see rulePath and its like; may be nil
 }
 
 // Worker is one kind of node.
@@ -28,12 +34,7 @@ func (s Set) Has(worker string) bool {
 	if s.Any {
 		return true
 	}
-	for _, w := range s.Workers {
-		if w == worker {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.Workers, worker)
 }
 
 // Delivery is how a command reaches the variants of its worker.
@@ -63,7 +64,7 @@ type Method struct {
 
 	Concurrency int           // at most so many at once; 0: the default
 	Timeout     time.Duration // at most so long, whatever the caller's deadline; 0: the caller's
-	Dir         string        // working directory of exec and stdio; relative to the schema file
+	Dir         string        // working directory of exec and stdio, ready to use: Parse resolves it against the schema file's folder; "": the node's own
 	Env         []string      // names of environment variables passed through to exec and stdio
 	MaxOutput   int           // bytes; 0: the default
 }

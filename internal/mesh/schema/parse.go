@@ -1,0 +1,67 @@
+package schema
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Parse reads and validates a schema. The format follows filename's extension
+// (.yaml, .yml, .json, .toml), else the content; the file itself is not opened.
+// A relative dir of a method is taken from filename's folder.
+//
+// The error is a Problems that holds all that is wrong with data, or, where it
+// cannot be read as its format at all, the place where reading ended.
+func Parse(filename string, data []byte) (*Schema, error) {
+	c := newChecker(filename)
+	root, err := read(filename, data)
+	if err != nil {
+		c.syntax(err)
+		return nil, c.problems
+	}
+	s := c.schema(root)
+	if len(c.problems) > 0 {
+		c.problems.sort()
+		return nil, c.problems
+	}
+	return s, nil
+}
+
+// read makes a tree of data. Nothing but white space and comments gives nil or
+// an object without members.
+func read(filename string, data []byte) (*node, error) {
+	if len(data) > MaxSize {
+		return nil, &syntaxError{message: fmt.Sprintf("the schema has more than %d bytes", MaxSize)}
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	switch strings.ToLower(filepath.Ext(filename)) {
+	case ".yaml", ".yml":
+		return readYAML(data)
+	case ".json":
+		return readJSON(data)
+	case ".toml":
+		return readTOML(data)
+	}
+	var table map[string]any
+	switch {
+	case json.Valid(data):
+		return readJSON(data)
+	case toml.Unmarshal(data, &table) == nil && len(table) > 0:
+		return readTOML(data)
+	default:
+		return readYAML(data)
+	}
+}
+
+func (c *checker) syntax(err error) {
+	if se := (*syntaxError)(nil); errors.As(err, &se) {
+		c.add(se.at, "", se.message, se.instead)
+		return
+	}
+	c.add(position{}, "", err.Error(), "")
+}

@@ -1,0 +1,93 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// wireWorker is a worker as peers see it, in the shape that the JavaScript
+// library loads.
+type wireWorker struct {
+	Allow    any          `json:"_allow"`
+	Connect  any          `json:"_connect"`
+	Commands wireCommands `json:"_commands"`
+}
+
+type wireCommands struct {
+	Balanced  map[string]wireCommand `json:"_balanced"`
+	Broadcast map[string]wireCommand `json:"_broadcast"`
+}
+
+type wireCommand struct {
+	Responds bool `json:"responds"`
+	Queued   bool `json:"queued"`
+	Method   any  `json:"method"` // always null: how a command is answered concerns its node only
+}
+
+// Wire gives the schema as JSON for peers, without methods. Equal schemas give
+// equal bytes. It fails when they are more than MaxSize, as FromWire would.
+func (s *Schema) Wire() ([]byte, error) {
+	workers := make(map[string]wireWorker, len(s.Workers))
+	for name, w := range s.Workers {
+		out := wireWorker{
+			Allow:   w.Allow.wire(),
+			Connect: w.Connect.wire(),
+			Commands: wireCommands{
+				Balanced:  map[string]wireCommand{},
+				Broadcast: map[string]wireCommand{},
+			},
+		}
+		for name, c := range w.Commands {
+			to := out.Commands.Balanced
+			if c.Delivery == Broadcast {
+				to = out.Commands.Broadcast
+			}
+			to[name] = wireCommand{Responds: c.Responds, Queued: c.Queued}
+		}
+		workers[name] = out
+	}
+	data, err := json.Marshal(workers)
+	if err != nil {
+		return nil, fmt.Errorf("encode schema: %w", err)
+	}
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("encode schema: %d bytes are more than %d", len(data), MaxSize)
+	}
+	return data, nil
+}
+
+func (s Set) wire() any {
+	switch {
+	case s.Any:
+		return AnyNode
+	case len(s.Workers) == 0:
+		return []string{}
+	}
+	return s.Workers
+}
+
+// FromWire reads a schema that a peer sent. It ignores members that it does not
+// know and whatever a method says, and keeps rules about workers that the schema
+// does not define; names and sizes are checked as in a file. No command of the
+// result has a Method. Any input is safe; the error quotes little of it.
+func FromWire(data []byte) (*Schema, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("read schema from peer: %d bytes are more than %d", len(data), MaxSize)
+	}
+	c := newChecker("")
+	c.wire = true
+	root, err := readJSON(data)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read schema from peer: %w", err)
+	case root == nil || root.kind != object:
+		return nil, fmt.Errorf("read schema from peer: not an object")
+	}
+	s := c.schema(root)
+	if len(c.problems) > 0 {
+		return nil, fmt.Errorf("read schema from peer: %w", c.problems[0])
+	}
+	// Places in the peer's message mean nothing to a reader of explanations.
+	s.pos = nil
+	return s, nil
+}
