@@ -18,9 +18,8 @@ export async function startNode (options) {
   const { schema, worker, masterHost = '127.0.0.1' } = options
   const { Server, connect } = library(options.sio)
   let variant = options.variant
-  let meshPort = 0
   const peers = new Map() // "worker/variant" -> {worker, variant, ip, port, dialed, accepted: Set}
-  const pending = new Map() // uid -> {settle, fail, timer}
+  const pending = new Map() // uid -> {settle, timer}
   const turns = new Map() // "worker.command" -> count of calls
 
   const nameOf = (p) => `${p.worker}/${p.variant}`
@@ -188,14 +187,14 @@ export async function startNode (options) {
   const io = new Server(server, serverOptions)
   io.on('connection', accept)
   await new Promise((resolve) => server.listen(options.meshPort ?? 0, '127.0.0.1', resolve))
-  meshPort = server.address().port
+  const meshPort = server.address().port
   report('listening', { port: meshPort })
 
   const masterPort = options.masterPort ?? await discover(masterHost, options.discoveryPort)
   const master = connect(`http://${masterHost}:${masterPort}`, { ...serverOptions, ...reconnection, forceNew: true })
-  const declare = () => send(master, 'declare', {
-    worker, port: meshPort, variant: options.variant, hostname: options.hostname
-  })
+  function declare () {
+    send(master, 'declare', { worker, port: meshPort, variant: options.variant, hostname: options.hostname })
+  }
   master.on('connect', declare)
   master.on('disconnect', (reason) => report('master-lost', { reason }))
   master.on('declared', (text) => {
@@ -222,7 +221,8 @@ export async function startNode (options) {
       accepted: [...p.accepted].filter((s) => s.connected).length
     })),
     'declare-again': ({ to = 'master' }) => {
-      if (to === 'master') return declare()
+      if (to === 'master') declare()
+      if (to !== 'links') return
       for (const { dialed } of peers.values()) {
         if (dialed?.connected) send(dialed, 'declare', { worker, variant })
       }
