@@ -4,6 +4,7 @@ package schema
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,17 @@ func (s Set) Has(worker string) bool {
 		return true
 	}
 	return slices.Contains(s.Workers, worker)
+}
+
+// String is "anyNode", the names, or "nobody".
+func (s Set) String() string {
+	switch {
+	case s.Any:
+		return AnyNode
+	case len(s.Workers) == 0:
+		return "nobody"
+	}
+	return strings.Join(s.Workers, ", ")
 }
 
 // Delivery is how a command reaches the variants of its worker.

@@ -41,9 +41,8 @@ func (m *yamlMap) put(key string, value *yaml.Node) {
 }
 
 func yamlText(s string) *yaml.Node {
-	n := &yaml.Node{}
-	n.SetString(s) // quoted where YAML would see another type in it
-	return n
+	// By its tag it is quoted where YAML would see another type in it.
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 }
 
 func yamlBool(b bool) *yaml.Node {
