@@ -3,7 +3,6 @@ package schema
 import (
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,16 +257,12 @@ func (c *checker) duration(m member, path string) time.Duration {
 	return d
 }
 
-// dir makes a relative directory relative to the schema file's.
 func (c *checker) dir(m member, path string) string {
 	if m.value.kind != text || m.value.text == "" || strings.ContainsRune(m.value.text, 0) {
 		c.add(m.value.at, path, fmt.Sprintf("dir is %s", m.value.describe()), "the path of a directory")
 		return ""
 	}
-	if filepath.IsAbs(m.value.text) {
-		return filepath.Clean(m.value.text)
-	}
-	return filepath.Join(filepath.Dir(c.file), m.value.text)
+	return m.value.text
 }
 
 // bytes reads a number of bytes, plain or with a unit.

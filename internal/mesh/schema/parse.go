@@ -13,7 +13,6 @@ import (
 
 // Parse reads and validates a schema. The format follows filename's extension
 // (.yaml, .yml, .json, .toml), else the content; the file itself is not opened.
-// A relative dir of a method is taken from filename's folder.
 //
 // The error is a Problems that holds all that is wrong with data, or, where it
 // cannot be read as its format at all, the place where reading ended.

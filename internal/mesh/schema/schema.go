@@ -76,7 +76,7 @@ type Method struct {
 
 	Concurrency int           // at most so many at once; 0: the default
 	Timeout     time.Duration // at most so long, whatever the caller's deadline; 0: the caller's
-	Dir         string        // working directory of exec and stdio, ready to use: Parse resolves it against the schema file's folder; "": the node's own
+	Dir         string        // working directory of exec and stdio, as written; if relative, to the schema file's folder
 	Env         []string      // names of environment variables passed through to exec and stdio
 	MaxOutput   int           // bytes; 0: the default
 }
