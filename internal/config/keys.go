@@ -1,0 +1,201 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+)
+
+// KeysFileName is the keys file that is looked for where none is named.
+const KeysFileName = "keys.yaml"
+
+// KeyRing is a pair of keys and where they came from.
+type KeyRing struct {
+	Keys seal.Keys
+	// Source is the keys file, or "environment".
+	Source string
+	// Created says that this call drew the keys and wrote the file.
+	Created bool
+	// Warning says, where it is not empty, why the file is not safe as it lies
+	// there, and what to type against it.
+	Warning string
+}
+
+// LoadKeys finds the keys: the environment's, those of the keys file in the
+// configuration, keys.yaml beside the configuration file, and then the user's own
+// keys file, which is made with random keys when it is missing. Processes that
+// make it at the same time agree on one pair. No error quotes a key.
+func (c *Config) LoadKeys() (KeyRing, error) {
+	public, _ := c.env.env("MESHCTL_PUBLIC_KEY")
+	private, _ := c.env.env("MESHCTL_PRIVATE_KEY")
+	if public != "" || private != "" {
+		if public == "" || private == "" {
+			return KeyRing{}, Problems{{"MESHCTL_PUBLIC_KEY and MESHCTL_PRIVATE_KEY", "only one of the two is set: set both, or neither"}}
+		}
+		keys := seal.Keys{Public: public, Private: private}
+		if err := keys.Validate(); err != nil {
+			return KeyRing{}, fmt.Errorf("keys of the environment: %w", err)
+		}
+		return KeyRing{Keys: keys, Source: "environment"}, nil
+	}
+	if c.KeysFile != "" {
+		path := c.env.path(c.KeysFile)
+		ring, err := ReadKeysFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return KeyRing{}, &NotFoundError{What: "keys file", Path: path, Hint: "meshctl init DIR writes one with new keys to DIR/" + KeysFileName}
+		}
+		return ring, err
+	}
+	if c.File != "" {
+		ring, err := ReadKeysFile(filepath.Join(filepath.Dir(c.File), KeysFileName))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return ring, err
+		}
+	}
+	dir, err := c.env.UserConfigDir()
+	if err != nil {
+		return KeyRing{}, fmt.Errorf("find the folder of the keys file: %w; set MESHCTL_KEYS, or MESHCTL_PUBLIC_KEY and MESHCTL_PRIVATE_KEY", err)
+	}
+	path := filepath.Join(dir, appDir, KeysFileName)
+	ring, err := ReadKeysFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ring, err
+	}
+	created, err := CreateKeysFile(path)
+	if err != nil {
+		return KeyRing{}, err
+	}
+	// Read it back: another process may have been first.
+	ring, err = ReadKeysFile(path)
+	ring.Created = created
+	return ring, err
+}
+
+// ReadKeysFile reads a keys file. The error is fs.ErrNotExist where there is none,
+// and Problems where it is malformed.
+func ReadKeysFile(path string) (KeyRing, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return KeyRing{}, fmt.Errorf("read keys: %w", err)
+	}
+	keys, err := parseKeys(path, data)
+	if err != nil {
+		return KeyRing{}, err
+	}
+	ring := KeyRing{Keys: keys, Source: path}
+	// Windows has access lists, which the mode bits do not tell of.
+	if st, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
+		ring.Warning = fmt.Sprintf("keys file %s can be read by others (mode %04o): chmod 600 %s", path, st.Mode().Perm(), quote(path))
+	}
+	return ring, nil
+}
+
+// quote makes a path fit to be pasted into a shell.
+func quote(path string) string {
+	for _, r := range path {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		case r == '/' || r == '.' || r == '-' || r == '_':
+		default:
+			return strconv.Quote(path)
+		}
+	}
+	return path
+}
+
+func parseKeys(name string, data []byte) (seal.Keys, error) {
+	var keys seal.Keys
+	fields, problems := parseFlat(name, data)
+	for _, f := range fields {
+		text, tag, err := f.scalar()
+		switch {
+		case f.key != "public" && f.key != "private":
+			problems = append(problems, Problem{f.where, fmt.Sprintf("unknown key %q: a keys file has public and private", clip(f.key))})
+		case err != nil:
+			problems = append(problems, Problem{f.where, f.key + ": " + err.Error()})
+		case tag != "!!str":
+			problems = append(problems, Problem{f.where, f.key + ": is not a text: write it in quotes"})
+		case text == "":
+			problems = append(problems, Problem{f.where, f.key + ": is empty"})
+		case f.key == "public":
+			keys.Public = text
+		default:
+			keys.Private = text
+		}
+	}
+	if len(problems) == 0 && (keys.Public == "" || keys.Private == "") {
+		problems = Problems{{name + ":1", "a keys file has two lines, \"public: …\" and \"private: …\""}}
+	}
+	if len(problems) > 0 {
+		return seal.Keys{}, problems
+	}
+	if err := keys.Validate(); err != nil {
+		return seal.Keys{}, Problems{{name + ":1", err.Error()}}
+	}
+	return keys, nil
+}
+
+// CreateKeysFile writes new random keys to path (mode 0600, its folder 0700) unless
+// the file exists, and tells whether it did. The file appears complete or not at all.
+func CreateKeysFile(path string) (created bool, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return false, nil
+	}
+	keys, err := seal.GenerateKeys()
+	if err != nil {
+		return false, fmt.Errorf("generate keys: %w", err)
+	}
+	text := "# Keys of a mesh. All its members need the same two. Keep this file to yourself:\n" +
+		"# whoever has it is a member.\n" +
+		"public: " + strconv.Quote(keys.Public) + "\n" +
+		"private: " + strconv.Quote(keys.Private) + "\n"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, fmt.Errorf("create keys file: %w", err)
+	}
+	created, err = createFile(path, []byte(text))
+	if err != nil {
+		return false, fmt.Errorf("create keys file: %w", err)
+	}
+	return created, nil
+}
+
+// createFile writes a new file in one step; of several processes one does.
+func createFile(path string, data []byte) (created bool, err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return false, err
+	}
+	switch err := os.Link(tmp.Name(), path); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrExist):
+		return false, nil
+	}
+	// A file system without hard links: exclusive creation is all there is.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = f.Write(data)
+	return err == nil, errors.Join(err, f.Close())
+}

@@ -1,0 +1,254 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Kind is what a setting's text has to look like.
+type Kind string
+
+// The kinds.
+const (
+	KindString   Kind = "string"
+	KindPath     Kind = "path" // relative ones of a file start at that file's folder
+	KindInt      Kind = "int"
+	KindDuration Kind = "duration" // as time.ParseDuration reads it: 500ms, 3s, 1m30s
+	KindBytes    Kind = "bytes"    // 65536, 64KiB, 1MiB
+)
+
+// Names of the commands that have settings, as they are typed.
+const (
+	CmdServeMaster = "serve-master"
+	CmdJoin        = "join"
+	CmdCall        = "call"
+	CmdList        = "ls"
+	CmdExplain     = "explain"
+	CmdSchemaShow  = "schema show"
+	CmdKeysShow    = "keys show"
+	CmdConfigShow  = "config show"
+)
+
+// Setting is one thing that can be configured.
+type Setting struct {
+	// Key is its name in the configuration file, that of its flag, and behind
+	// MESHCTL_ in capitals with "_" that of its environment variable.
+	Key     string
+	Short   string // one-letter flag
+	Kind    Kind
+	Default string
+	// Env are further environment variables, those of existing JavaScript
+	// deployments. MESHCTL_… goes before them.
+	Env      []string
+	Commands []string // the commands that have it
+	Usage    string   // one line
+	Example  string   // in the sample configuration file, where the default says too little
+	Secret   bool     // environment only: neither a flag nor a line of the configuration file
+	NoFlag   bool     // an argument of its command instead of a flag
+	Choices  []string
+	Min, Max int64 // of ints, bytes and durations (nanoseconds); unchecked when both are 0
+	// Check refuses further texts. It is not asked about the empty text.
+	Check func(text string) error
+}
+
+// EnvName is the setting's own environment variable.
+func (s Setting) EnvName() string {
+	return "MESHCTL_" + strings.ToUpper(strings.ReplaceAll(s.Key, "-", "_"))
+}
+
+// EnvNames are all its environment variables; the first that is set and not empty counts.
+func (s Setting) EnvNames() []string { return append([]string{s.EnvName()}, s.Env...) }
+
+// Has tells whether a command has the setting.
+func (s Setting) Has(command string) bool { return slices.Contains(s.Commands, command) }
+
+// Validate says what is wrong with text as a value of the setting, if anything.
+// The error never quotes the value of a secret.
+func (s Setting) Validate(text string) error {
+	if text == "" && (s.Kind == KindString || s.Kind == KindPath) {
+		return nil
+	}
+	switch s.Kind {
+	case KindInt:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		if s.outside(n) {
+			return fmt.Errorf("%d is not between %d and %d", n, s.Min, s.Max)
+		}
+	case KindDuration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration such as 500ms, 3s or 1m30s", text)
+		}
+		if s.outside(int64(d)) {
+			return fmt.Errorf("%s is not between %s and %s", d, time.Duration(s.Min), time.Duration(s.Max))
+		}
+	case KindBytes:
+		n, err := ParseBytes(text)
+		if err != nil {
+			return err
+		}
+		if s.outside(int64(n)) {
+			return fmt.Errorf("%s is not between %s and %s", n, Bytes(s.Min), Bytes(s.Max))
+		}
+	}
+	if len(s.Choices) > 0 && !slices.Contains(s.Choices, text) {
+		return fmt.Errorf("%q is none of %s", text, strings.Join(s.Choices, ", "))
+	}
+	if s.Check != nil {
+		return s.Check(text)
+	}
+	return nil
+}
+
+func (s Setting) outside(n int64) bool {
+	return (s.Min != 0 || s.Max != 0) && (n < s.Min || n > s.Max)
+}
+
+// Lookup finds a setting by its key.
+func Lookup(key string) (Setting, bool) {
+	for _, s := range Settings() {
+		if s.Key == key {
+			return s, true
+		}
+	}
+	return Setting{}, false
+}
+
+// Settings is the table of everything that can be configured, in the order of the
+// documentation. The caller owns it.
+func Settings() []Setting {
+	dial := []string{CmdJoin, CmdCall, CmdList, CmdExplain, CmdSchemaShow}
+	servers := []string{CmdServeMaster, CmdJoin}
+	all := append([]string{CmdServeMaster, CmdKeysShow, CmdConfigShow}, dial...)
+	const maxPort = 65535
+	const maxCount = 1 << 20
+	return []Setting{
+		{Key: "schema", Kind: KindPath, Commands: []string{CmdServeMaster, CmdJoin, CmdCall, CmdExplain, CmdSchemaShow}, Example: "schema.yaml",
+			Usage: "schema `file` (YAML, JSON or TOML); without it the starter schema, or the master's"},
+		{Key: "keys", Kind: KindPath, Commands: all, Example: "keys.yaml",
+			Usage: "keys `file` with public and private; default: keys.yaml beside the configuration file, then meshctl/keys.yaml in the user's configuration folder"},
+		{Key: "public-key", Kind: KindString, Secret: true, Commands: all,
+			Usage: "public key, instead of a keys file"},
+		{Key: "private-key", Kind: KindString, Secret: true, Commands: all,
+			Usage: "private key, instead of a keys file"},
+
+		{Key: "master", Kind: KindString, Default: "127.0.0.1", Env: []string{"MASTER_HOST"}, Commands: dial, Check: checkMaster, Example: "mesh.example.com:4000",
+			Usage: "`host[:port]` of the master; without a port its discovery is asked (or MASTER_SOCKET_PORT is taken)"},
+		{Key: "host", Kind: KindString, Commands: servers, Check: checkHost,
+			Usage: "`address` to listen on; empty is every interface"},
+		{Key: "port", Short: "p", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"MASTER_SOCKET_PORT"}, Commands: []string{CmdServeMaster},
+			Usage: "`port` of the master; 0 takes a free one, which nodes find by discovery"},
+		{Key: "discovery-port", Kind: KindInt, Default: "8765", Max: maxPort, Commands: append([]string{CmdServeMaster}, dial...),
+			Usage: "`port` where the master answers nodes that know none; 0 turns that off"},
+		{Key: "http", Kind: KindString, Commands: servers, Check: checkListen, Example: "127.0.0.1:9090",
+			Usage: "`address` ([host]:port) to serve /healthz and /readyz on; empty serves neither"},
+		{Key: "dump-address", Kind: KindPath, Commands: servers,
+			Usage: "`file` to write HOST:PORT to, once it listens there"},
+
+		{Key: "worker", Kind: KindString, Default: "worker", NoFlag: true, Commands: []string{CmdJoin},
+			Usage: "worker that join is when its argument is missing"},
+		{Key: "variant", Kind: KindString, Commands: []string{CmdJoin},
+			Usage: "`name` of this instance of the worker; default: the host name and four random characters"},
+		{Key: "mesh-port", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"LOCAL_SOCKET_PORT"}, Commands: []string{CmdJoin},
+			Usage: "`port` that other nodes reach this one on; 0 takes a free one"},
+		{Key: "advertise", Kind: KindString, Env: []string{"MY_POD_IP"}, Commands: []string{CmdJoin}, Check: checkHost, Example: "10.0.0.7",
+			Usage: "`host` that other nodes reach this one by; default: the address that the master sees"},
+		{Key: "drain-timeout", Kind: KindDuration, Default: "10s", Min: 1, Max: int64(time.Hour), Commands: []string{CmdJoin},
+			Usage: "`time` that requests under way have to finish at the end"},
+		{Key: "queue-depth", Kind: KindInt, Default: "1000", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
+			Usage: "`number` of queued requests that may wait, per command"},
+		{Key: "max-in-flight", Kind: KindInt, Default: "4096", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
+			Usage: "`number` of requests answered at once; more are refused as overloaded"},
+		{Key: "on-connected", Kind: KindPath, Commands: []string{CmdJoin},
+			Usage: "`program` to run, this node as JSON on its stdin, when the master accepted it"},
+		{Key: "on-connection", Kind: KindPath, Commands: []string{CmdJoin},
+			Usage: "`program` to run, the peer as JSON on its stdin, when a link to a node came up"},
+		{Key: "on-disconnection", Kind: KindPath, Commands: []string{CmdJoin},
+			Usage: "`program` to run, the peer as JSON on its stdin, when the last link to a node went"},
+
+		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall},
+			Usage: "`time` to wait for the response"},
+		{Key: "as", Kind: KindString, Commands: []string{CmdCall},
+			Usage: "`worker` to call as; default: the operator, whom meshctl nodes accept"},
+		{Key: "max-payload", Kind: KindBytes, Default: Bytes(wire.DefaultMaxPayload).String(), Min: 1 << 10, Max: 256 << 20,
+			Commands: append([]string{CmdServeMaster}, dial...),
+			Usage:    "`size` of the largest message accepted or sent, such as 512KiB or 4MiB"},
+
+		{Key: "log-level", Kind: KindString, Default: "info", Choices: []string{"trace", "debug", "info", "warn", "error"}, Commands: servers,
+			Usage: "least `level` that is logged: trace, debug, info, warn or error"},
+		{Key: "log-format", Kind: KindString, Default: "text", Choices: []string{"text", "json"}, Commands: servers,
+			Usage: "`format` of the log on stderr: text, or json with one line per event"},
+	}
+}
+
+// checkMaster accepts HOST, HOST:PORT, [IPv6], [IPv6]:PORT and a bare IPv6 address.
+func checkMaster(text string) error {
+	host, port := SplitHostPort(text)
+	if port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("%q has the port %q, which is not between 1 and 65535", text, port)
+		}
+	}
+	if host == "" {
+		return fmt.Errorf("%q names no host: write HOST or HOST:PORT", text)
+	}
+	return checkHost(host)
+}
+
+func checkHost(text string) error {
+	if strings.Contains(text, "://") {
+		return fmt.Errorf("%q is a URL: write the host alone", text)
+	}
+	if strings.ContainsAny(text, " \t\r\n/@?#[]") {
+		return fmt.Errorf("%q is not a host name or address", text)
+	}
+	if strings.Contains(text, ":") && net.ParseIP(zoneless(text)) == nil {
+		return fmt.Errorf("%q is not a host name or address; a port does not belong here", text)
+	}
+	return nil
+}
+
+func zoneless(ip string) string {
+	ip, _, _ = strings.Cut(ip, "%")
+	return ip
+}
+
+func checkListen(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Errorf("%q is not [HOST]:PORT", text)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q has the port %q, which is not between 0 and 65535", text, port)
+	}
+	if host == "" {
+		return nil
+	}
+	return checkHost(host)
+}
+
+// SplitHostPort takes HOST[:PORT] apart; port is "" where there is none. A bare
+// IPv6 address is a host. It does not judge either part.
+func SplitHostPort(text string) (host, port string) {
+	if net.ParseIP(zoneless(text)) != nil {
+		return text, ""
+	}
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		if h, ok := strings.CutSuffix(inner, "]"); ok {
+			return h, ""
+		}
+	}
+	if h, p, err := net.SplitHostPort(text); err == nil {
+		return h, p
+	}
+	return text, ""
+}
