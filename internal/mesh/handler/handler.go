@@ -40,7 +40,8 @@ func (f Func) Handle(ctx context.Context, r *Request) (json.RawMessage, error) {
 type Runner interface {
 	Handler
 	// Run serves until ctx ends, then stops what it started and returns nil.
-	// Handle before or after Run fails with unavailable-like overloaded errors.
+	// Before Run, while the program is down and after Run, Handle fails at once
+	// with overloaded, temporary. Run may be called once.
 	Run(ctx context.Context) error
 }
 
