@@ -16,11 +16,12 @@ type checker struct {
 	wire     bool
 	problems Problems
 	pos      map[string]position
-	workers  []string // sorted, all that the tree defines, good or bad
+	workers  []string        // sorted, all that are defined and well named
+	badNames map[string]bool // the others
 }
 
 func newChecker(file string) *checker {
-	return &checker{file: file, pos: map[string]position{}}
+	return &checker{file: file, pos: map[string]position{}, badNames: map[string]bool{}}
 }
 
 // full tells that further problems are not reported, nor worth looking for.
@@ -87,13 +88,15 @@ func (c *checker) schema(root *node) *Schema {
 		return nil
 	}
 	for _, m := range members {
+		if err := ValidWorker(m.key); err != nil {
+			c.add(m.at, join("", m.key), err.Error(), "")
+			c.badNames[m.key] = true
+			continue
+		}
 		c.workers = append(c.workers, m.key)
 	}
 	slices.Sort(c.workers)
 	for _, m := range members {
-		if err := ValidWorker(m.key); err != nil {
-			c.add(m.at, join("", m.key), err.Error(), "")
-		}
 		s.Workers[m.key] = c.worker(m)
 	}
 	return s
@@ -153,8 +156,8 @@ func (c *checker) ruleEntry(n *node, path string, earlier map[string]bool) bool 
 		return false
 	case n.kind != text:
 		instead := "anyNode, a worker's name or a list of names"
-		if n.kind == boolean || n.kind == number {
-			instead = fmt.Sprintf("%q", clip(n.text))
+		if n.kind == boolean {
+			instead = quoted(n)
 		}
 		c.add(n.at, path, "a worker's name is expected, not "+n.describe(), instead)
 		return false
@@ -165,7 +168,7 @@ func (c *checker) ruleEntry(n *node, path string, earlier map[string]bool) bool 
 		c.add(n.at, path, fmt.Sprintf("worker %q is listed twice", clip(n.text)), "")
 		return false
 	}
-	if _, defined := slices.BinarySearch(c.workers, n.text); defined {
+	if _, defined := slices.BinarySearch(c.workers, n.text); defined || c.badNames[n.text] {
 		return true // a bad name is reported where it is defined
 	}
 	if err := ValidWorker(n.text); err != nil {

@@ -132,7 +132,11 @@ func (c *checker) builtin(m member, path string) string {
 	if instead == "" {
 		instead = "one of " + strings.Join(builtins(), ", ")
 	}
-	c.add(m.value.at, path, "there is no builtin "+m.value.describe(), instead)
+	what := m.value.describe()
+	if m.value.kind == text {
+		what = strconv.Quote(clip(m.value.text))
+	}
+	c.add(m.value.at, path, "there is no builtin "+what, instead)
 	return ""
 }
 

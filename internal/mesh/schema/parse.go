@@ -25,8 +25,7 @@ func Parse(filename string, data []byte) (*Schema, error) {
 	}
 	s := c.schema(root)
 	if len(c.problems) > 0 {
-		c.problems.sort()
-		return nil, c.problems
+		return nil, c.problems.sorted()
 	}
 	return s, nil
 }

@@ -67,7 +67,7 @@ func (k kind) String() string {
 // describe says what n is, for an error message.
 func (n *node) describe() string {
 	switch n.kind {
-	case boolean, number:
+	case boolean, number, other:
 		return clip(n.text)
 	case text:
 		return fmt.Sprintf("text (%q)", clip(n.text))

@@ -42,7 +42,7 @@ func yamlError(err error) error {
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
 		if num, what, ok := strings.Cut(rest, ": "); ok {
 			if line, err := strconv.Atoi(num); err == nil {
-				e.at = position{line: line, column: 1}
+				e.at = position{line: line}
 				e.message = "not YAML: " + what
 			}
 		}
