@@ -2,6 +2,7 @@ package master
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/registry"
@@ -22,8 +23,12 @@ func (m *Master) introduce(s *session) {
 			peers = append(peers, n.Peer)
 		}
 	}
-	if len(peers) > 0 {
-		m.send(s, wire.EventAddNode, peers)
+	m.addNodes(s, peers)
+}
+
+func (m *Master) addNodes(s *session, peers []wire.Peer) {
+	for part := range slices.Chunk(peers, wire.PeersPerMessage) {
+		m.send(s, wire.EventAddNode, part)
 	}
 }
 
@@ -88,9 +93,7 @@ func (m *Master) SetSchema(next *schema.Schema) {
 				m.send(s, wire.EventRemoveNode, wire.Peer{Worker: n.Worker, Variant: n.Variant})
 			}
 		}
-		if len(added) > 0 {
-			m.send(s, wire.EventAddNode, added)
-		}
+		m.addNodes(s, added)
 	}
 }
 
@@ -113,6 +116,17 @@ func (m *Master) Nodes() []wire.NodeInfo {
 	return infos
 }
 
+func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
+	var q wire.NodesRequest
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "bad request for the list of nodes"}
+	}
+	all := m.Nodes()
+	from := min(max(q.Offset, 0), len(all))
+	to := min(from+wire.PeersPerMessage, len(all))
+	return wire.Encode(wire.NodesPage{Nodes: all[from:to], Total: len(all)})
+}
+
 // control answers the requests of meshctl peers to the master itself.
 func (s *session) control(body []byte) error {
 	s.m.mu.Lock()
@@ -128,7 +142,7 @@ func (s *session) control(body []byte) error {
 	answer := wire.Response{UID: cmd.UID, Name: cmd.Name}
 	switch cmd.Name {
 	case wire.ControlNodes:
-		answer.Result, err = wire.Encode(s.m.Nodes())
+		answer.Result, err = s.m.nodesPage(cmd.Payload)
 	default:
 		err = &wire.Error{Code: wire.CodeUnknownCommand, Message: "the master does not answer " + cmd.Name}
 	}

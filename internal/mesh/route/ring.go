@@ -57,3 +57,12 @@ func (r *Ring[T]) Remove(v T) {
 		r.members.Store(&next)
 	}
 }
+
+// FromSelected is From over the members that keep accepts.
+func (r *Ring[T]) FromSelected(keep func(T) bool) (first T, rest func(yield func(T) bool), ok bool) {
+	selected := Ring[T]{}
+	members := slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
+	selected.members.Store(&members)
+	selected.turn.Store(r.turn.Add(1) - 1)
+	return selected.From()
+}

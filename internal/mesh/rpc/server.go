@@ -52,32 +52,50 @@ func (s *Server) Go(ctx context.Context, peer any, uid string, work Work, reply 
 		reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	k := key{peer, uid}
-	if uid != "" {
-		s.mu.Lock()
-		if _, dup := s.running[k]; dup {
-			s.mu.Unlock()
-			cancel(nil)
-			s.leave()
-			reply(nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"})
-			return
-		}
-		s.running[k] = cancel
-		s.mu.Unlock()
+	ctx, release, err := s.Register(ctx, peer, uid)
+	if err != nil {
+		s.leave()
+		reply(nil, err)
+		return
 	}
 	go func() {
 		defer s.leave()
 		result, err := s.run(ctx, work)
-		if uid != "" {
-			s.mu.Lock()
-			delete(s.running, k)
-			s.mu.Unlock()
-		}
-		cancel(nil)
+		release()
 		s.served.Add(1)
 		reply(result, err)
 	}()
+}
+
+// Run runs work like Go, but on the caller's goroutine and regardless of the bound.
+func (s *Server) Run(ctx context.Context, work Work) (json.RawMessage, *wire.Error) {
+	s.flight.Add(1)
+	defer s.leave()
+	defer s.served.Add(1)
+	return s.run(ctx, work)
+}
+
+// Register makes a context that Cancel ends for that peer and uid, until release is
+// called. It fails with bad_request when the peer is using the uid already.
+func (s *Server) Register(parent context.Context, peer any, uid string) (ctx context.Context, release func(), failure *wire.Error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	if uid == "" {
+		return ctx, func() { cancel(nil) }, nil
+	}
+	k := key{peer, uid}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, dup := s.running[k]; dup {
+		cancel(nil)
+		return nil, nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"}
+	}
+	s.running[k] = cancel
+	return ctx, func() {
+		s.mu.Lock()
+		delete(s.running, k)
+		s.mu.Unlock()
+		cancel(nil)
+	}, nil
 }
 
 func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, failure *wire.Error) {

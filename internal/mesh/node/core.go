@@ -1,0 +1,179 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+
+	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// core is what a node and an operator have in common: who they are, how they seal,
+// which schema is in force and whom they are linked to.
+type core struct {
+	cfg      Config
+	log      *slog.Logger
+	envelope *seal.Envelope
+	self     wire.Peer // Meshctl is always set
+	access   atomic.Pointer[schema.Schema]
+	peers    peers
+	server   *rpc.Server
+	master   masterLink
+
+	// work is what requests under way live on; it ends when they have to.
+	work context.Context
+	// leaving is set once the node takes no new requests.
+	leaving atomic.Bool
+
+	// What answers commands; nil for operators, who answer none.
+	own      *schema.Worker
+	handlers *handler.Set
+	queues   *queues
+}
+
+// masterLink is the link to the master, when there is one.
+type masterLink struct {
+	link    atomic.Pointer[link.Link]
+	pending rpc.Pending
+}
+
+func newCore(cfg Config) (*core, error) {
+	if err := cfg.Keys.Validate(); err != nil {
+		return nil, fmt.Errorf("check keys: %w", err)
+	}
+	if cfg.Variant == "" {
+		cfg.Variant = drawVariant()
+	}
+	if err := wire.ValidVariant(cfg.Variant); err != nil {
+		return nil, fmt.Errorf("check variant: %w", err)
+	}
+	setDefault(&cfg.Master, "127.0.0.1")
+	setDefault(&cfg.DiscoveryPort, DefaultDiscoveryPort)
+	setDefault(&cfg.MaxPayload, wire.DefaultMaxPayload)
+	setDefault(&cfg.MaxInFlight, 4096)
+	setDefault(&cfg.DrainTimeout, 10*time.Second)
+	setDefault(&cfg.Timeout, 3*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
+	if err != nil {
+		return nil, err
+	}
+	c := &core{
+		cfg: cfg, log: cfg.Logger, envelope: envelope,
+		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
+			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
+		}},
+		server: rpc.NewServer(cfg.MaxInFlight, cfg.Logger),
+	}
+	c.peers.init(c)
+	if cfg.Schema != nil {
+		c.access.Store(cfg.Schema)
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+func (c *core) dial(ctx context.Context, addr string) (link.Link, error) {
+	return socketio.Dial(ctx, addr, socketio.DialConfig{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
+}
+
+// newBackoff waits 100 ms before the second try, and up to 5 s, with jitter.
+func newBackoff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = 100*time.Millisecond, 5*time.Second, 2, 0.3
+	return b
+}
+
+// pause sleeps for d, and reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listNodes asks the master for its list of nodes, page by page.
+func (c *core) listNodes(ctx context.Context) ([]wire.NodeInfo, error) {
+	nodes := []wire.NodeInfo{}
+	for {
+		payload, err := wire.Encode(wire.NodesRequest{Offset: len(nodes)})
+		if err != nil {
+			return nil, err
+		}
+		text, err := c.askMaster(ctx, wire.ControlNodes, payload)
+		if err != nil {
+			return nil, err
+		}
+		var page wire.NodesPage
+		if err := json.Unmarshal(text, &page); err != nil {
+			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the master's list of nodes: %v", err)}
+		}
+		nodes = append(nodes, page.Nodes...)
+		if len(page.Nodes) == 0 || len(nodes) >= page.Total {
+			return nodes, nil
+		}
+	}
+}
+
+// askMaster sends a control request to the master.
+func (c *core) askMaster(ctx context.Context, command string, payload json.RawMessage) (json.RawMessage, error) {
+	l := c.master.link.Load()
+	if l == nil {
+		return nil, &wire.Error{Code: wire.CodeUnreachable, Message: "not connected to a master", Temporary: true}
+	}
+	ctx, cancel := c.withTimeout(ctx, 0)
+	defer cancel()
+	return c.master.pending.Do(ctx, *l, wire.Command{UID: uuid.NewString(), Name: command, Payload: payload}, false)
+}
+
+// withTimeout bounds ctx: by d if it is set, else by the default unless ctx has a deadline.
+func (c *core) withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d > 0 {
+		return context.WithTimeout(ctx, d)
+	}
+	if _, has := ctx.Deadline(); has {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, c.cfg.Timeout)
+}
+
+// takeSchema puts the schema of a meshctl master into force.
+func (c *core) takeSchema(text []byte) bool {
+	if len(text) == 0 {
+		return false
+	}
+	s, err := schema.FromWire(text)
+	if err != nil {
+		c.log.Error("cannot read the master's schema; the former one stays", "error", err)
+		return false
+	}
+	c.access.Store(s)
+	return true
+}
+
+var errLeaving = errors.New("this node is leaving")

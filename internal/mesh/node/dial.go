@@ -1,0 +1,183 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// acceptTimeout is how long a meshctl peer may take to accept a link.
+const acceptTimeout = 5 * time.Second
+
+// open dials a peer and declares us there, and calls ready once requests may be
+// sent. It then serves the link, and returns why it ended. as is the worker to appear as.
+func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*peer, *peerLink)) error {
+	l, err := c.dial(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)))
+	if err != nil {
+		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true}
+	}
+	err = c.serveOpened(ctx, &peerLink{Link: l, peer: to}, as, ready)
+	l.Close(err)
+	return err
+}
+
+func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) error {
+	declare := wire.Declare{Worker: as, Variant: c.self.Variant, Meshctl: c.self.Meshctl}
+	if !l.meshctl() && as != wire.OperatorWorker {
+		declare.Port = c.self.Port
+	}
+	l.Trust() // we chose whom to dial
+	if err := rpc.Event(l, wire.EventDeclare, declare); err != nil {
+		return err
+	}
+	if l.meshctl() {
+		var err error
+		if l, err = c.awaitAccepted(ctx, l); err != nil {
+			return err
+		}
+	}
+	p := c.peers.add(l)
+	defer func() { c.peers.remove(p, l.Link) }()
+	ready(p, l)
+	return c.serve(ctx, p, l)
+}
+
+// awaitAccepted waits for a meshctl peer's answer to our declare. A JavaScript peer
+// gives none, and is taken at once.
+func (c *core) awaitAccepted(ctx context.Context, l *peerLink) (*peerLink, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, acceptTimeout, fmt.Errorf("%s did not accept the link in %s", l.peer.Name(), acceptTimeout))
+	defer cancel()
+	for {
+		msg, err := l.Receive(ctx)
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return nil, err
+		}
+		switch msg.Event {
+		case wire.EventError:
+			e, err := wire.DecodeErrorMessage(msg.Body)
+			if err != nil {
+				return nil, err
+			}
+			return nil, &wire.Error{Code: e.Code, Message: e.Message}
+		case wire.EventDeclared:
+			d, err := wire.DecodeDeclared(msg.Body)
+			if err != nil {
+				return nil, err
+			}
+			if d.Meshctl == nil {
+				return nil, errors.New("not accepted by a meshctl node")
+			}
+			if d.Meshctl.Name != "" && d.Meshctl.Name != l.peer.Name() {
+				return nil, fmt.Errorf("%s answers at the address of %s", d.Meshctl.Name, l.peer.Name())
+			}
+			l.peer.Meshctl = d.Meshctl
+			return l, nil
+		}
+	}
+}
+
+// dialers keeps a link open to each node that the master named.
+type dialers struct {
+	core *core
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	epoch  int // counts (re)connections to the master
+	byName map[peerName]*dialer
+}
+
+type dialer struct {
+	to     wire.Peer
+	epoch  int
+	cancel context.CancelFunc // stops trying, not the link
+}
+
+// add starts to dial a peer, or goes on to its new address.
+func (d *dialers) add(ctx context.Context, to wire.Peer) {
+	name := peerName{to.Worker, to.Variant}
+	if name == (peerName{d.core.self.Worker, d.core.self.Variant}) {
+		return // masters of the 1.1.0 line tell a node of itself
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if old := d.byName[name]; old != nil {
+		old.epoch = d.epoch
+		if old.to.IP == to.IP && old.to.Port == to.Port && !otherInstance(old.to, to) && old.to.Kind() == to.Kind() {
+			return
+		}
+		old.cancel()
+	}
+	trying, cancel := context.WithCancel(ctx)
+	x := &dialer{to: to, epoch: d.epoch, cancel: cancel}
+	d.byName[name] = x
+	d.wg.Go(func() { d.run(ctx, trying, to) })
+}
+
+// run dials again and again until trying ends. The link it has then stays until it
+// ends itself, or ctx does: a node that the master lost may well be there.
+func (d *dialers) run(ctx, trying context.Context, to wire.Peer) {
+	wait := newBackoff()
+	for trying.Err() == nil {
+		var attempt context.Context
+		var stop context.CancelFunc
+		attempt, stop = context.WithCancel(ctx)
+		// Until the link is up the attempt ends with trying; after that, with ctx.
+		release := context.AfterFunc(trying, stop)
+		err := d.core.open(attempt, to, d.core.self.Worker, func(*peer, *peerLink) {
+			wait.Reset()
+			release()
+		})
+		release()
+		stop()
+		if trying.Err() != nil {
+			return
+		}
+		pauseFor := wait.NextBackOff()
+		d.core.log.Debug("a link is down", "peer", to.Name(), "error", err, "retry_in", pauseFor)
+		if !pause(trying, pauseFor) {
+			return
+		}
+	}
+}
+
+// remove stops dialling a peer. A link that is up stays up.
+func (d *dialers) remove(worker, variant string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := peerName{worker, variant}
+	if x := d.byName[name]; x != nil {
+		x.cancel()
+		delete(d.byName, name)
+	}
+}
+
+// nextEpoch begins a new account of whom the master names.
+func (d *dialers) nextEpoch() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.epoch++
+	return d.epoch
+}
+
+// forget stops dialling whom the master has not named since the given epoch began,
+// unless there is a link.
+func (d *dialers) forget(epoch int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, x := range d.byName {
+		if x.epoch < epoch && !d.core.peers.linked(name.worker, name.variant) {
+			x.cancel()
+			delete(d.byName, name)
+		}
+	}
+}

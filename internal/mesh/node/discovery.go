@@ -1,0 +1,143 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// discoveryTimeout bounds one question for the master's port, as in the original.
+const discoveryTimeout = 2 * time.Second
+
+// masterAddress gives host:port of the master, asking discovery when no port is
+// configured. Errors are *wire.Error: unreachable or key_mismatch.
+func (c *core) masterAddress(ctx context.Context) (string, error) {
+	host, port, err := SplitMaster(c.cfg.Master)
+	if err != nil {
+		return "", err
+	}
+	if port == 0 {
+		if port, err = c.discover(ctx, host); err != nil {
+			return "", err
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// SplitMaster takes HOST[:PORT] apart; port is 0 when there is none. An IPv6 address
+// may stand bare or in brackets; with a port it needs them.
+func SplitMaster(s string) (host string, port int, err error) {
+	bad := &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("bad master address %q", s), Hint: "write HOST or HOST:PORT"}
+	if ip := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"); net.ParseIP(ip) != nil {
+		return ip, 0, nil
+	}
+	if !strings.Contains(s, ":") {
+		if s == "" {
+			return "", 0, bad
+		}
+		return s, 0, nil
+	}
+	host, text, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return "", 0, bad
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, bad
+	}
+	return host, port, nil
+}
+
+// discover asks the discovery port of a host for the master's port: PROTOCOL section 5.
+func (c *core) discover(ctx context.Context, host string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	addr := net.JoinHostPort(host, strconv.Itoa(c.cfg.DiscoveryPort))
+	unreachable := func(err error) error {
+		return &wire.Error{
+			Code: wire.CodeUnreachable, Temporary: true,
+			Message: fmt.Sprintf("no master found: ask discovery at %s: %v", addr, plain(err)),
+			Hint:    "start one with `meshctl serve-master`, or name it with --master HOST:PORT",
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return 0, unreachable(err)
+	}
+	req.Header["discovery_key"] = []string{c.cfg.Keys.Public} // the original's spelling
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, unreachable(err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return 0, keyMismatch("the master at " + addr + " has another public key")
+	default:
+		return 0, unreachable(fmt.Errorf("it answers %s", resp.Status))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return 0, unreachable(err)
+	}
+	text, err := c.envelope.Open(ctx, strings.TrimSpace(string(body)), nil)
+	if errors.Is(err, seal.ErrKeyMismatch) {
+		return 0, keyMismatch("the master at " + addr + " has another private key")
+	} else if err != nil {
+		return 0, unreachable(err)
+	}
+	var answer struct {
+		Port int `json:"port"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Port < 1 || answer.Port > 65535 {
+		return 0, unreachable(errors.New("it answers nonsense"))
+	}
+	return answer.Port, nil
+}
+
+func keyMismatch(message string) *wire.Error {
+	return &wire.Error{
+		Code: wire.CodeKeyMismatch, Message: message,
+		Hint: "use the same keys file (--keys) on both sides; `meshctl keys show` prints the fingerprint",
+	}
+}
+
+// plain strips the URL from the errors of net/http.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
+	return err
+}
+
+// drawVariant makes up the name of a variant: the host's and a random end.
+func drawVariant() string {
+	host, err := os.Hostname()
+	if err != nil || wire.ValidVariant(host) != nil || len(host) > 64 {
+		host = "node"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	return host + "-" + uuid.NewString()[:6]
+}

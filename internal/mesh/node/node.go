@@ -1,0 +1,220 @@
+// Package node is the role that answers commands and sends them. A Node is declared
+// at a master, keeps links to the nodes that the schema names, and outlives the
+// master's absence. An Operator is the command line's short-lived counterpart.
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// handlerGrace is how long handlers may take to end once their context has.
+const handlerGrace = 5 * time.Second
+
+// Node is one variant of a worker. Make one with New and run it once.
+type Node struct {
+	*core
+	listener net.Listener
+	dialers  dialers
+	started  time.Time
+
+	listening chan struct{} // closed once listener is set
+	connected chan struct{} // closed when a master first accepted us
+	once      sync.Once     // closes connected
+	declared  atomic.Bool
+	// masterMeshctl tells whether the present master is meshctl.
+	masterMeshctl atomic.Bool
+	kill          context.CancelFunc
+}
+
+// New checks the configuration and prepares what answers the worker's commands. It
+// opens no socket and starts no program; Run does.
+func New(cfg Config) (*Node, error) {
+	if cfg.Schema == nil {
+		return nil, errors.New("a node needs a schema")
+	}
+	own := cfg.Schema.Workers[cfg.Worker]
+	if own == nil {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the schema has no worker %q", cfg.Worker), Hint: fmt.Sprintf("it has: %v; or give another file with --schema", cfg.Schema.WorkerNames())}
+	}
+	for name := range cfg.Handlers {
+		if own.Commands[name] == nil {
+			return nil, fmt.Errorf("a handler for %s.%s, which the schema does not have", cfg.Worker, name)
+		}
+	}
+	c, err := newCore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{core: c, listening: make(chan struct{}), connected: make(chan struct{}), started: time.Now()}
+	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
+	n.own = own
+	n.work, n.kill = context.WithCancel(context.Background())
+	n.handlers, err = handler.NewSet(own, handler.Config{
+		Env: handler.Env{Status: n.Status, Caller: n}, SchemaDir: cfg.SchemaDir, Logger: c.log,
+	})
+	if err != nil {
+		n.kill()
+		return nil, err
+	}
+	if n.queues, err = newQueues(c); err != nil {
+		n.kill()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Run joins the mesh and blocks until ctx ends. It then drains: it tells everybody,
+// takes no new requests, and waits up to Config.DrainTimeout for those under way
+// (Kill ends that wait). It returns nil, or why the node could not go on; code
+// replaced says that a newer instance took this variant. No goroutine or program of it
+// is left.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.kill()
+	var err error
+	if n.listener, err = net.Listen("tcp", net.JoinHostPort(n.cfg.Host, strconv.Itoa(n.cfg.MeshPort))); err != nil {
+		return fmt.Errorf("open the mesh port: %w", err)
+	}
+	defer n.listener.Close()
+	n.self.Port = n.listener.Addr().(*net.TCPAddr).Port
+	server, err := socketio.New(socketio.Config{Envelope: n.envelope, MaxPayload: n.cfg.MaxPayload, Logger: n.log, Accept: n.accept})
+	if err != nil {
+		return err
+	}
+	close(n.listening)
+
+	// Everything lives until the work is done; only the wait for it ends with ctx.
+	g, live := errgroup.WithContext(n.work)
+	g.Go(n.envelope.Warm)
+	g.Go(func() error { return server.Serve(live, n.listener) })
+	g.Go(func() error { return n.handlers.Run(live) })
+	g.Go(func() error { return n.queues.run(live) })
+	g.Go(func() error { n.runHooks(live); return nil })
+	g.Go(func() error { return n.uplink(live) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			n.drain(live)
+		case <-live.Done():
+		}
+		n.kill()
+		return nil
+	})
+	err = g.Wait()
+	n.kill()
+	n.dialers.wg.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), handlerGrace)
+	defer cancel()
+	if n.server.Idle(ctx) != nil {
+		n.log.Error("left a handler behind that does not end with its context", "in_flight", n.server.InFlight())
+	}
+	return err
+}
+
+// Kill ends Run without waiting for requests under way. Safe at any time.
+func (n *Node) Kill() { n.kill() }
+
+// Listening is closed once Addr is valid.
+func (n *Node) Listening() <-chan struct{} { return n.listening }
+
+// Connected is closed when a master has accepted the node for the first time.
+func (n *Node) Connected() <-chan struct{} { return n.connected }
+
+// Ready tells whether the node is declared at a master at present.
+func (n *Node) Ready() bool { return n.declared.Load() }
+
+// Addr is where the mesh server listens. It is valid once Listening is closed.
+func (n *Node) Addr() net.Addr { return n.listener.Addr() }
+
+// Variant is the node's name among its worker's variants.
+func (n *Node) Variant() string { return n.self.Variant }
+
+// Peers lists whom the node has links to, by worker and variant.
+func (n *Node) Peers() []wire.Peer { return n.peers.list() }
+
+// Late counts the responses that came after their request had ended.
+func (n *Node) Late() uint64 { return n.peers.late() }
+
+// Derivations counts the key derivations that this node paid for.
+func (n *Node) Derivations() uint64 { return n.envelope.Derivations() }
+
+// Call sends a request to the worker and command named by target ("worker.command")
+// and blocks until it is answered, ctx ends or opts.Timeout is over. Balanced: the
+// error is that of the one request. Broadcast: the error says that nobody could be
+// asked; failures of variants are in their replies. Errors are *wire.Error.
+func (n *Node) Call(ctx context.Context, target string, payload json.RawMessage, opts CallOptions) (*Result, error) {
+	return n.call(ctx, target, payload, opts, linked{n.core})
+}
+
+// Nodes asks the master, which must be meshctl, for its list of nodes.
+func (n *Node) Nodes(ctx context.Context) ([]wire.NodeInfo, error) { return n.listNodes(ctx) }
+
+// Status is what the built-in status handler answers.
+func (n *Node) Status() handler.Status {
+	host, _ := os.Hostname()
+	return handler.Status{
+		Worker: n.self.Worker, Variant: n.self.Variant, Version: n.cfg.Version, Host: host, PID: os.Getpid(),
+		UptimeMS: time.Since(n.started).Milliseconds(), Served: n.server.Served(), InFlight: n.server.InFlight(),
+	}
+}
+
+// drain announces that the node leaves and waits for what is under way.
+func (n *Node) drain(ctx context.Context) {
+	n.leaving.Store(true)
+	n.log.Info("draining", "in_flight", n.server.InFlight(), "queued", n.queues.len(), "timeout", n.cfg.DrainTimeout)
+	self := wire.Peer{Worker: n.self.Worker, Variant: n.self.Variant}
+	if l := n.master.link.Load(); l != nil {
+		if n.masterMeshctl.Load() {
+			_ = rpc.Event(*l, wire.EventDrain, self)
+		} else {
+			(*l).Close(errLeaving) // which is how a JavaScript master learns of it
+		}
+	}
+	for _, l := range n.peers.links() {
+		if l.meshctl() {
+			_ = rpc.Event(l, wire.EventDrain, self)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainTimeout)
+	defer cancel()
+	err := n.queues.idle(ctx)
+	if err == nil {
+		err = n.server.Idle(ctx)
+	}
+	if err != nil {
+		n.log.Warn("stopped with requests under way", "in_flight", n.server.InFlight(), "queued", n.queues.len())
+	}
+	// The last responses leave before the links do.
+	var closing sync.WaitGroup
+	for _, l := range n.peers.links() {
+		closing.Go(func() { l.Close(errLeaving) })
+	}
+	closing.Wait()
+}
+
+func (n *Node) runHooks(ctx context.Context) {
+	for {
+		select {
+		case f := <-n.peers.hooks:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,330 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/route"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Operator is a connection of the command line: it asks the master who is there,
+// links to nodes when a call needs them, and answers nothing. It is safe for
+// concurrent use, and never tries twice.
+//
+// A meshctl master and meshctl nodes know the operator as such. To a JavaScript node
+// it appears as a worker that the schema lets connect to it, and so it does to a
+// JavaScript master once a call needs nodes.
+type Operator struct {
+	*core
+	masterLink link.Link
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	turn       atomic.Uint64 // begins at random, so that short commands spread their requests
+
+	// Of a JavaScript master only, which serves neither schema nor list of nodes.
+	javascript bool
+	enlist     sync.Mutex // held while declaring as a worker
+	mu         sync.Mutex
+	named      map[peerName]wire.Peer // by addnode
+	told       chan struct{}          // closed at the first addnode
+}
+
+// Connect declares an operator at the master. Errors are *wire.Error: unreachable,
+// key_mismatch, denied. With a JavaScript master cfg.Schema is needed.
+func Connect(ctx context.Context, cfg Config) (*Operator, error) {
+	if cfg.Variant == "" {
+		cfg.Variant = "op-" + uuid.NewString()[:8]
+	}
+	c, err := newCore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{})}
+	c.self.Worker = wire.OperatorWorker
+	o.turn.Store(rand.Uint64())
+	c.work, o.stop = context.WithCancel(context.Background())
+	o.wg.Go(func() { c.envelope.Warm() }) // while the network is slow
+	if err := o.connect(ctx); err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *Operator) connect(ctx context.Context) error {
+	l, err := o.dialMaster(ctx)
+	if err != nil {
+		return err
+	}
+	o.masterLink = l
+	declared, err := o.declareAt(ctx, l, wire.Declare{Worker: wire.OperatorWorker, Variant: o.self.Variant, Meshctl: o.self.Meshctl})
+	switch {
+	case err == nil && declared.Meshctl != nil:
+		if o.takeSchema(declared.Meshctl.Schema); o.access.Load() == nil {
+			return &wire.Error{Code: wire.CodeUnreachable, Message: "the master serves no schema that this meshctl can read", Hint: "use the same release on both sides"}
+		}
+		o.master.link.Store(&l)
+	case wire.CodeOf(err) == wire.CodeDenied:
+		// Only a JavaScript master does not know operators.
+		if o.cfg.Schema == nil {
+			return &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master serves no schema", Hint: "give the schema with --schema FILE"}
+		}
+		o.javascript = true
+	case err != nil:
+		return err
+	}
+	o.wg.Go(func() { o.heed(l) })
+	return nil
+}
+
+// heed follows what the master says.
+func (o *Operator) heed(l link.Link) {
+	for {
+		msg, err := l.Receive(o.work)
+		if err != nil {
+			o.master.pending.LinkLost(l)
+			return
+		}
+		switch msg.Event {
+		case wire.EventResponse:
+			if r, err := wire.DecodeResponse(msg.Body); err == nil {
+				o.master.pending.Settle(r)
+			}
+		case wire.EventSchema:
+			if u, err := wire.DecodeSchemaUpdate(msg.Body); err == nil {
+				o.takeSchema(u.Schema)
+			}
+		case wire.EventAddNode:
+			peers, _, _ := wire.DecodePeers(msg.Body)
+			o.mu.Lock()
+			for _, p := range peers {
+				o.named[peerName{p.Worker, p.Variant}] = p
+			}
+			select {
+			case <-o.told:
+			default:
+				close(o.told)
+			}
+			o.mu.Unlock()
+		case wire.EventRemoveNode:
+			if p, err := wire.DecodePeer(msg.Body); err == nil {
+				o.mu.Lock()
+				delete(o.named, peerName{p.Worker, p.Variant})
+				o.mu.Unlock()
+			}
+		}
+	}
+}
+
+// Close ends all connections, after what was queued has been sent (at most a second),
+// and returns when no goroutine is left.
+func (o *Operator) Close() {
+	var closing sync.WaitGroup
+	for _, l := range o.peers.links() {
+		closing.Go(func() { l.Close(errLeaving) })
+	}
+	if o.masterLink != nil {
+		closing.Go(func() { o.masterLink.Close(errLeaving) })
+	}
+	closing.Wait()
+	o.stop()
+	o.wg.Wait()
+}
+
+// Schema is the schema in force: the master's, or the configured one with a
+// JavaScript master.
+func (o *Operator) Schema() *schema.Schema { return o.access.Load() }
+
+// Nodes lists the nodes of the mesh by worker and variant. A JavaScript master keeps
+// no list for others: then the error is denied.
+func (o *Operator) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
+	if o.javascript {
+		return nil, &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not list its nodes", Hint: "`meshctl ls` needs a meshctl master"}
+	}
+	return o.listNodes(ctx)
+}
+
+// Call sends a request like Node.Call, linking to the nodes that it needs first.
+func (o *Operator) Call(ctx context.Context, name string, payload json.RawMessage, opts CallOptions) (*Result, error) {
+	return o.call(ctx, name, payload, opts, onDemand{o})
+}
+
+// onDemand reaches variants by dialling them when they are needed.
+type onDemand struct{ *Operator }
+
+func (o onDemand) inTurn(ctx context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
+	return func(yield func(target, *wire.Error) bool) {
+		nodes, failure := o.candidates(ctx, worker, sel)
+		if failure != nil {
+			yield(target{}, failure)
+			return
+		}
+		turn := o.turn.Add(1)
+		for i := range uint64(len(nodes)) {
+			if !yield(o.target(nodes[(turn+i)%uint64(len(nodes))]), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (o onDemand) all(ctx context.Context, worker string, sel route.Selection) ([]target, *wire.Error) {
+	nodes, failure := o.candidates(ctx, worker, sel)
+	if failure != nil {
+		return nil, failure
+	}
+	targets := make([]target, len(nodes))
+	for i, n := range nodes {
+		targets[i] = o.target(n)
+	}
+	return targets, nil
+}
+
+// candidates asks who there is.
+func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selection) ([]wire.Peer, *wire.Error) {
+	var present []wire.Peer
+	if o.javascript {
+		var err error
+		if present, err = o.askJavaScript(ctx, worker); err != nil {
+			return nil, rpc.AsError(err)
+		}
+	} else {
+		nodes, err := o.listNodes(ctx)
+		if err != nil {
+			return nil, rpc.AsError(err)
+		}
+		for _, n := range nodes {
+			p := wire.Peer{Worker: n.Worker, Variant: n.Variant, IP: n.IP, Port: n.Port}
+			if n.Kind == wire.KindMeshctl {
+				p.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion}
+			}
+			if n.Worker == worker && !n.Draining {
+				present = append(present, p)
+			}
+		}
+	}
+	var selected []wire.Peer
+	for _, p := range present {
+		if sel.Has(p.Variant) {
+			selected = append(selected, p)
+		}
+	}
+	return selected, nil
+}
+
+// askJavaScript declares us as a worker to a JavaScript master, once, and gives the
+// nodes of a worker that it names.
+func (o onDemand) askJavaScript(ctx context.Context, worker string) ([]wire.Peer, error) {
+	o.enlist.Lock()
+	defer o.enlist.Unlock()
+	if o.cfg.Worker == "" {
+		as, ok := o.access.Load().FirstCaller(worker)
+		if !ok {
+			return nil, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema lets no worker connect to %s", worker), Hint: "name one with --as"}
+		}
+		o.cfg.Worker = as
+	}
+	select {
+	case <-o.told:
+	default:
+		// No node can be served by us: port 1 refuses at once.
+		body := wire.Declare{Worker: o.cfg.Worker, Variant: o.self.Variant, Port: 1, Meshctl: o.self.Meshctl}
+		if err := rpc.Event(o.masterLink, wire.EventDeclare, body); err != nil {
+			return nil, err
+		}
+		t := time.NewTimer(2 * time.Second) // it says nothing when there is nobody
+		defer t.Stop()
+		select {
+		case <-o.told:
+		case <-t.C:
+		case <-ctx.Done():
+		case <-o.masterLink.Done():
+			return nil, &wire.Error{Code: wire.CodePeerLost, Message: "the master closed the connection"}
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var peers []wire.Peer
+	for name, p := range o.named {
+		if name.worker == worker {
+			peers = append(peers, p)
+		}
+	}
+	return peers, nil
+}
+
+func (o onDemand) target(to wire.Peer) target {
+	return target{worker: to.Worker, variant: to.Variant, connect: func(ctx context.Context) (*peer, *peerLink, *wire.Error) {
+		return o.link(ctx, to)
+	}}
+}
+
+// link gives the link to a node, opening it if there is none.
+func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *wire.Error) {
+	if p, l := o.peers.find(to.Worker, to.Variant); l != nil {
+		return p, l, nil
+	}
+	as, err := o.appearance(to)
+	if err != nil {
+		return nil, nil, err
+	}
+	type up struct {
+		p *peer
+		l *peerLink
+	}
+	ready, failed := make(chan up, 1), make(chan error, 1)
+	opening, cancel := context.WithCancel(o.work)
+	release := context.AfterFunc(ctx, cancel)
+	o.wg.Go(func() {
+		defer cancel()
+		failed <- o.open(opening, to, as, func(p *peer, l *peerLink) {
+			if release() { // the caller still waits: the link outlives the call
+				ready <- up{p, l}
+			}
+		})
+	})
+	select {
+	case x := <-ready:
+		return x.p, x.l, nil
+	case err := <-failed:
+		if ctx.Err() != nil {
+			return nil, nil, rpc.ContextError(ctx)
+		}
+		var e *wire.Error
+		if !errors.As(err, &e) {
+			e = &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("%s: %v", to.Name(), err)}
+		}
+		e.Temporary = true // nothing ran there
+		return nil, nil, e
+	case <-ctx.Done():
+		return nil, nil, rpc.ContextError(ctx)
+	}
+}
+
+// appearance is the worker that we introduce ourselves as.
+func (o *Operator) appearance(to wire.Peer) (string, *wire.Error) {
+	if o.cfg.Worker != "" {
+		return o.cfg.Worker, nil
+	}
+	if to.Meshctl != nil {
+		return wire.OperatorWorker, nil
+	}
+	as, ok := o.access.Load().FirstCaller(to.Worker)
+	if !ok {
+		return "", &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema lets no worker connect to the JavaScript node %s", to.Name()), Hint: "name a worker to appear as with --as"}
+	}
+	return as, nil
+}

@@ -1,0 +1,239 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/route"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// peer is a variant of a worker that this node is, or was, linked to. There is one
+// per name however many links there are, so that a broadcast reaches it once.
+type peer struct {
+	worker, variant string
+	pending         rpc.Pending
+
+	// Guarded by peers.mu.
+	links    []*peerLink
+	draining bool
+}
+
+// peerLink is one link to a peer.
+type peerLink struct {
+	link.Link
+	peer wire.Peer // as it declared itself, or as the master told of it; does not change
+}
+
+// meshctl tells whether the other end understands meshctl's additions.
+func (l *peerLink) meshctl() bool { return l.peer.Meshctl != nil }
+
+// peers is whom a node is linked to. Methods are safe for concurrent use.
+type peers struct {
+	core   *core
+	mu     sync.Mutex
+	byName map[peerName]*peer
+	rings  map[string]*route.Ring[*peer] // per worker: those with a link, in turn
+	hooks  chan func()
+}
+
+type peerName struct{ worker, variant string }
+
+func (p *peers) init(c *core) {
+	p.core = c
+	p.byName = make(map[peerName]*peer)
+	p.rings = make(map[string]*route.Ring[*peer])
+	p.hooks = make(chan func(), 1024)
+}
+
+// ring gives the connected variants of a worker.
+func (p *peers) ring(worker string) *route.Ring[*peer] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ringLocked(worker)
+}
+
+func (p *peers) ringLocked(worker string) *route.Ring[*peer] {
+	r := p.rings[worker]
+	if r == nil {
+		r = new(route.Ring[*peer])
+		p.rings[worker] = r
+	}
+	return r
+}
+
+// add takes a link into use. A link to another instance of the same variant is older
+// and ends: a variant that restarted replaces itself. So does an older link in the
+// same direction.
+func (p *peers) add(l *peerLink) *peer {
+	p.mu.Lock()
+	name := peerName{l.peer.Worker, l.peer.Variant}
+	pr := p.byName[name]
+	if pr == nil {
+		pr = &peer{worker: name.worker, variant: name.variant}
+		p.byName[name] = pr
+	}
+	var replaced []*peerLink
+	pr.links = slices.DeleteFunc(pr.links, func(old *peerLink) bool {
+		dead := old.Info().Dialed == l.Info().Dialed || otherInstance(old.peer, l.peer)
+		if dead {
+			replaced = append(replaced, old)
+		}
+		return dead
+	})
+	first := len(pr.links) == 0 && len(replaced) == 0
+	if len(replaced) > 0 && otherInstance(replaced[0].peer, l.peer) {
+		pr.draining = false // the older self was
+	}
+	if first {
+		pr.draining = false
+	}
+	pr.links = append(pr.links, l)
+	if !pr.draining {
+		p.ringLocked(name.worker).Add(pr)
+	}
+	p.mu.Unlock()
+
+	for _, old := range replaced {
+		old.Close(errReplaced)
+		pr.pending.LinkLost(old.Link)
+	}
+	if first {
+		p.core.log.Info("connected", "worker", l.peer.Worker, "variant", l.peer.Variant, "ip", l.peer.IP, "kind", l.peer.Kind(), "dialed", l.Info().Dialed)
+		p.hook(p.core.cfg.Hooks.OnConnection, l.peer)
+	}
+	return pr
+}
+
+// remove forgets a link that has ended and fails the requests that were sent over it.
+func (p *peers) remove(pr *peer, l link.Link) {
+	p.mu.Lock()
+	var who wire.Peer
+	before := len(pr.links)
+	pr.links = slices.DeleteFunc(pr.links, func(x *peerLink) bool {
+		if x.Link == l {
+			who = x.peer
+		}
+		return x.Link == l
+	})
+	last := before > 0 && len(pr.links) == 0
+	if last {
+		p.ringLocked(pr.worker).Remove(pr)
+		delete(p.byName, peerName{pr.worker, pr.variant})
+	}
+	p.mu.Unlock()
+	pr.pending.LinkLost(l)
+	if last {
+		p.core.log.Info("disconnected", "worker", pr.worker, "variant", pr.variant, "reason", l.Err())
+		p.hook(p.core.cfg.Hooks.OnDisconnection, who)
+	}
+}
+
+// upgrade notes that the other end of a link turned out to be meshctl, as one learns
+// late in the mesh of a JavaScript master.
+func (p *peers) upgrade(pr *peer, l *peerLink, x *wire.Extra) *peerLink {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := &peerLink{Link: l.Link, peer: l.peer}
+	now.peer.Meshctl = x
+	if i := slices.Index(pr.links, l); i >= 0 {
+		pr.links[i] = now
+	}
+	return now
+}
+
+// drain takes a peer that is about to leave out of the turn; its links stay for what
+// is under way.
+func (p *peers) drain(pr *peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr.draining = true
+	p.ringLocked(pr.worker).Remove(pr)
+}
+
+// best is the link to send over: the oldest, nil when there is none.
+func (p *peers) best(pr *peer) *peerLink {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range pr.links {
+		select {
+		case <-l.Done():
+		default:
+			return l
+		}
+	}
+	return nil
+}
+
+// find gives a peer and the best link to it; the link is nil when there is none.
+func (p *peers) find(worker, variant string) (*peer, *peerLink) {
+	p.mu.Lock()
+	pr := p.byName[peerName{worker, variant}]
+	p.mu.Unlock()
+	if pr == nil {
+		return nil, nil
+	}
+	return pr, p.best(pr)
+}
+
+// late counts the responses that came too late, of all peers that there are links to.
+func (p *peers) late() (n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pr := range p.byName {
+		n += pr.pending.Late()
+	}
+	return n
+}
+
+// linked tells whether there is a link to a variant.
+func (p *peers) linked(worker, variant string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byName[peerName{worker, variant}] != nil
+}
+
+// links lists all links.
+func (p *peers) links() []*peerLink {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*peerLink
+	for _, pr := range p.byName {
+		all = append(all, pr.links...)
+	}
+	return all
+}
+
+// list gives the peers that there are links to, by name.
+func (p *peers) list() []wire.Peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []wire.Peer
+	for _, pr := range p.byName {
+		all = append(all, pr.links[0].peer)
+	}
+	slices.SortFunc(all, func(a, b wire.Peer) int {
+		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Variant, b.Variant))
+	})
+	return all
+}
+
+// hook queues a call of one of the configured hooks.
+func (p *peers) hook(f func(wire.Peer), peer wire.Peer) {
+	if f == nil {
+		return
+	}
+	select {
+	case p.hooks <- func() { f(peer) }:
+	default:
+		p.core.log.Warn("the hooks are too slow: one was left out", "worker", peer.Worker, "variant", peer.Variant)
+	}
+}
+
+// otherInstance tells whether two meshctl peers of one name are two processes.
+func otherInstance(a, b wire.Peer) bool {
+	return a.Meshctl != nil && b.Meshctl != nil && a.Meshctl.Instance != b.Meshctl.Instance
+}

@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+	"iter"
+
+	"github.com/meshctl/meshctl/internal/mesh/route"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// linked reaches the variants that a node has links to.
+type linked struct{ *core }
+
+func (n linked) inTurn(_ context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
+	ring := n.peers.ring(worker)
+	return func(yield func(target, *wire.Error) bool) {
+		first, rest, ok := ring.From()
+		if !sel.IsZero() {
+			first, rest, ok = ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
+		}
+		if !ok || !yield(n.target(first), nil) {
+			return
+		}
+		for p := range rest {
+			if !yield(n.target(p), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (n linked) all(_ context.Context, worker string, sel route.Selection) ([]target, *wire.Error) {
+	var targets []target
+	for _, p := range n.peers.ring(worker).All() {
+		if sel.Has(p.variant) {
+			targets = append(targets, n.target(p))
+		}
+	}
+	return targets, nil
+}
+
+func (n linked) target(p *peer) target {
+	return target{worker: p.worker, variant: p.variant, connect: func(context.Context) (*peer, *peerLink, *wire.Error) {
+		if l := n.peers.best(p); l != nil {
+			return p, l, nil
+		}
+		return nil, nil, &wire.Error{Code: wire.CodePeerLost, Message: "the connection is closed", Temporary: true}
+	}}
+}

@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// declareTimeout is how long a master may take to accept a declare. A JavaScript
+// master pays a key derivation for each message.
+const declareTimeout = 10 * time.Second
+
+// staleAfter is how long a node that the master no longer names is still dialled: a
+// master that restarted needs a while until everybody has come back to it.
+const staleAfter = 30 * time.Second
+
+// uplink keeps a node declared at its master until ctx ends. It returns nil then, or
+// the error after which trying again makes no sense.
+func (n *Node) uplink(ctx context.Context) error {
+	wait := newBackoff()
+	for ctx.Err() == nil {
+		err := n.attend(ctx, wait.Reset)
+		if n.leaving.Load() {
+			<-ctx.Done() // we do not come back to a master that we left
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if wire.CodeOf(err) == wire.CodeReplaced {
+			return fmt.Errorf("%w; give each running copy a --variant of its own", err)
+		}
+		pauseFor := wait.NextBackOff()
+		n.log.Warn("not connected to the master", "error", err, "hint", hint(err), "retry_in", pauseFor.Round(time.Millisecond))
+		pause(ctx, pauseFor)
+	}
+	return nil
+}
+
+func hint(err error) string {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
+// attend connects to the master once, and serves the link until it ends.
+func (n *Node) attend(ctx context.Context, accepted func()) error {
+	l, err := n.dialMaster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		n.master.link.Store(nil)
+		n.declared.Store(false)
+		n.master.pending.LinkLost(l)
+	}()
+	n.master.link.Store(&l)
+	err = n.converse(ctx, l, accepted)
+	l.Close(err)
+	return err
+}
+
+func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) error {
+	declare := wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.self.Meshctl}
+	d, err := n.declareAt(ctx, l, declare)
+	if err != nil {
+		return err
+	}
+	accepted()
+	n.accepted(ctx, d)
+	return n.heed(ctx, l)
+}
+
+// accepted notes that a master, perhaps another than before, took us in.
+func (n *Node) accepted(ctx context.Context, d wire.Declared) {
+	n.masterMeshctl.Store(d.Meshctl != nil)
+	if d.Meshctl != nil && n.takeSchema(d.Meshctl.Schema) {
+		n.enforce()
+	}
+	epoch := n.dialers.nextEpoch()
+	time.AfterFunc(staleAfter, func() {
+		if ctx.Err() == nil && n.declared.Load() {
+			n.dialers.forget(epoch)
+		}
+	})
+	n.log.Info("declared at the master", "worker", d.Worker, "variant", d.Variant, "ip", d.IP, "port", d.Port)
+	n.declared.Store(true)
+	n.once.Do(func() { close(n.connected) })
+	n.peers.hook(n.cfg.Hooks.OnConnected, wire.Peer{Worker: d.Worker, Variant: d.Variant, IP: d.IP, Port: d.Port, Meshctl: n.self.Meshctl})
+}
+
+// dialMaster finds the master and connects to it.
+func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
+	addr, err := c.masterAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.dial(ctx, addr)
+	if err != nil {
+		return nil, &wire.Error{
+			Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", addr, err),
+			Hint: "check that it runs and that --master names it",
+		}
+	}
+	l.Trust()
+	return l, nil
+}
+
+// declareAt declares us at a master and waits until it accepts.
+func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire.Declared, error) {
+	if err := rpc.Event(l, wire.EventDeclare, d); err != nil {
+		return wire.Declared{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	for {
+		msg, err := l.Receive(ctx)
+		switch {
+		case errors.Is(err, link.ErrClosed):
+			return wire.Declared{}, keyMismatch("the master closed the connection instead of accepting; its keys are probably others")
+		case err != nil:
+			return wire.Declared{}, &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("the master does not answer: %v", err)}
+		}
+		switch msg.Event {
+		case wire.EventDeclared:
+			return wire.DecodeDeclared(msg.Body)
+		case wire.EventError:
+			e, err := wire.DecodeErrorMessage(msg.Body)
+			if err != nil {
+				return wire.Declared{}, err
+			}
+			return wire.Declared{}, masterError(e)
+		}
+	}
+}
+
+func masterError(e wire.ErrorMessage) *wire.Error {
+	if e.Code == "" {
+		e.Code = wire.CodeDenied
+	}
+	return &wire.Error{Code: e.Code, Message: "the master refuses: " + e.Message, Hint: "compare its schema with yours: `meshctl schema show`"}
+}
+
+// heed follows what the master says until the link ends.
+func (n *Node) heed(ctx context.Context, l link.Link) error {
+	for {
+		msg, err := l.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		switch msg.Event {
+		case wire.EventAddNode:
+			peers, skipped, err := wire.DecodePeers(msg.Body)
+			if err != nil || skipped > 0 {
+				n.log.Warn("the master named nodes that make no sense", "skipped", skipped, "error", err)
+			}
+			for _, p := range peers {
+				n.dialers.add(n.work, p)
+			}
+		case wire.EventRemoveNode:
+			if p, err := wire.DecodePeer(msg.Body); err == nil {
+				n.dialers.remove(p.Worker, p.Variant)
+			}
+		case wire.EventResponse:
+			if r, err := wire.DecodeResponse(msg.Body); err == nil {
+				n.master.pending.Settle(r)
+			}
+		case wire.EventSchema:
+			if u, err := wire.DecodeSchemaUpdate(msg.Body); err == nil && n.takeSchema(u.Schema) {
+				n.log.Info("the master's schema changed", "revision", u.Revision)
+				n.enforce()
+			}
+		case wire.EventError:
+			if e, err := wire.DecodeErrorMessage(msg.Body); err == nil {
+				return masterError(e)
+			}
+		}
+	}
+}
+
+// enforce closes the links that the schema in force does not allow.
+func (n *Node) enforce() {
+	s := n.access.Load()
+	for _, l := range n.peers.links() {
+		from, to := l.peer.Worker, n.self.Worker
+		if l.Info().Dialed {
+			from, to = to, from
+		}
+		if l.peer.Worker != wire.OperatorWorker && !s.MayConnect(from, to) {
+			n.log.Info("closing a link that the schema no longer allows", "peer", l.peer.Name())
+			if l.Info().Dialed {
+				n.dialers.remove(l.peer.Worker, l.peer.Variant)
+			}
+			go l.Close(errDisallowed)
+		}
+	}
+}
+
+var errDisallowed = errors.New("the schema no longer allows this link")
