@@ -104,7 +104,7 @@ func (s *Schema) explainCall(e *Explanation, from, to string) {
 		e.Reason = fmt.Sprintf("%s may not call %s: %s, and %s; name %s in either to allow it", from, to, connect, allow, to)
 	}
 	if e.Allowed && !e.CanLink {
-		e.Reason += "; but it never reaches it, because no link between them is possible"
+		e.Reason += "; but no link between them is possible, so the call never arrives"
 	}
 }
 
