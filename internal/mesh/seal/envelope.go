@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -74,7 +75,7 @@ type Envelope struct {
 type scratch struct{ raw, text []byte }
 
 // maxScratch is the largest text whose scratch is kept, in bytes.
-const maxScratch = 64 << 10
+const maxScratch = 256 << 10
 
 // sealer is the sender's own salt and key.
 type sealer struct {
@@ -127,14 +128,15 @@ func (e *Envelope) Seal(plaintext []byte) (string, error) {
 		b = new(scratch)
 	}
 	// The cipher appends the tag, while the format has it in front.
-	b.raw = append(b.raw[:0], make([]byte, ivLen)...)
+	b.raw = slices.Grow(b.raw[:0], ivLen+len(plaintext)+tagLen)[:ivLen]
 	if _, err := rand.Read(b.raw); err != nil {
 		return "", fmt.Errorf("seal: %w", err)
 	}
 	b.raw = s.aead.Seal(b.raw, b.raw, plaintext, nil)
 	end := ivLen + len(plaintext)
 
-	b.text = append(b.text[:0], s.salt...)
+	b.text = slices.Grow(b.text[:0], SealedLen(len(plaintext)))
+	b.text = append(b.text, s.salt...)
 	b.text = hex.AppendEncode(b.text, b.raw[:ivLen])
 	b.text = hex.AppendEncode(b.text, b.raw[end:])
 	b.text = hex.AppendEncode(b.text, b.raw[ivLen:end])

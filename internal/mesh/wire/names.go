@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -119,8 +120,9 @@ func validHost(s string) error {
 			}
 		}
 	}
-	// Some resolvers take "1.2.3" or "0x7f.1" for an address.
-	if c := label[0]; '0' <= c && c <= '9' {
+	// Some resolvers take "1.2.3" or "0x7f.1" for an address. A container's name may
+	// well begin with a digit, or be a longer number.
+	if _, err := strconv.ParseUint(label, 0, 32); err == nil {
 		return fmt.Errorf("%q is neither a host name nor an IP address", s)
 	}
 	return nil
