@@ -145,6 +145,9 @@ func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 // Variant is the node's name among its worker's variants.
 func (n *Node) Variant() string { return n.self.Variant }
 
+// Name is the node's "worker/variant".
+func (n *Node) Name() string { return n.self.Name() }
+
 // Peers lists whom the node has links to, by worker and variant.
 func (n *Node) Peers() []wire.Peer { return n.peers.list() }
 
