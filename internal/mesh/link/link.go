@@ -17,6 +17,14 @@ var (
 	ErrFull = errors.New("link queue full")
 	// ErrTooLarge says that the message exceeds what the other side takes. Nothing was sent.
 	ErrTooLarge = errors.New("message too large")
+
+	// ErrUnreachable says that no connection came about: nobody listens, no
+	// route, or no answer in time. Dialling again later may succeed.
+	ErrUnreachable = errors.New("peer unreachable")
+	// ErrRefused says that something answered and turned the connection down.
+	ErrRefused = errors.New("connection refused by peer")
+	// ErrProtocol says that the peer broke the protocol, or does not speak it.
+	ErrProtocol = errors.New("protocol error")
 )
 
 // Link is one established connection to a peer. Messages arrive in the order in
@@ -28,17 +36,22 @@ type Link interface {
 	Send(m wire.Message) error
 
 	// Receive blocks for the next message that could be opened with the mesh's key.
-	// One goroutine at a time may call it. It fails with ctx's error, or when
-	// the link has ended (ErrClosed) or the peer broke the protocol; after any
-	// error but ctx's the link is closed.
+	// One goroutine at a time may call it. It fails with ctx's error, and then
+	// no message is lost, or with Err's once the link has ended; what had arrived
+	// before the peer ended it is delivered first, unless that peer is undeclared.
+	// The caller owns the Body.
 	Receive(ctx context.Context) (wire.Message, error)
 
-	// Trust lifts the limits on peers that have not declared themselves:
-	// the declare deadline and the bound on key derivations. Idempotent.
+	// Trust lifts the limits on peers that have not declared themselves: the
+	// declare deadline, the bounds on what they may send and on key derivations.
+	// Before it, one message that cannot be opened ends the link; Err then wraps
+	// the reason. Idempotent. An end that dialled has only that last limit.
 	Trust()
 
 	// Close sends what is queued, for at most a second, and ends the link for the
-	// given reason, which Err then returns. Idempotent: the first reason stays.
+	// given reason (nil: none to tell), which Err then wraps. It returns when the
+	// link has ended. Idempotent: the first reason stays. A reason that wraps a
+	// *wire.Error reaches a meshctl peer: its Err wraps one of the same Code.
 	Close(reason error)
 
 	// Done is closed when the link has ended, for whatever reason.

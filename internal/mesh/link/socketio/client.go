@@ -1,0 +1,136 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+)
+
+// Engine.IO packets, by their digit.
+const (
+	enginePing    = "2"
+	enginePong    = "3"
+	engineMessage = '4'
+	engineClose   = "1"
+	engineNoop    = "6"
+)
+
+// clientTransport is the dialling end's WebSocket.
+type clientTransport struct {
+	ws      *websocket.Conn
+	timeout time.Duration
+}
+
+func (t *clientTransport) send(_ context.Context, packet string) error {
+	return t.write(string(engineMessage) + packet)
+}
+
+func (t *clientTransport) pong() error { return t.write(enginePong) }
+
+func (t *clientTransport) write(text string) error {
+	err := writeText(t.ws, text, t.timeout)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		return errWriteTimeout
+	}
+	return err
+}
+
+func (t *clientTransport) goodbye(ctx context.Context, reason error) {
+	if t.write(string(engineMessage)+string(packetDisconnect)) != nil {
+		return
+	}
+	deadline, _ := ctx.Deadline()
+	if t.ws.WriteControl(websocket.CloseMessage, closeFrame(reason), deadline) == nil {
+		<-ctx.Done() // the server answers and closes, which ends the session; else it is time
+	}
+}
+
+func (t *clientTransport) trust() {}
+
+func (t *clientTransport) abort() { _ = t.ws.Close() }
+
+// read is the session's reading goroutine. It ends with the session, and ends it.
+func (t *clientTransport) read(s *session, heartbeat time.Duration) {
+	for {
+		if err := t.ws.SetReadDeadline(time.Now().Add(heartbeat)); err != nil {
+			s.fail(errPeerLeft)
+			return
+		}
+		kind, data, err := t.ws.ReadMessage()
+		if err == nil {
+			err = t.receive(s, kind, string(data))
+		} else {
+			err = readError(err)
+		}
+		if err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// receive deals with one WebSocket message.
+func (t *clientTransport) receive(s *session, kind int, text string) error {
+	switch {
+	case kind != websocket.TextMessage:
+		return protocolError("binary message")
+	case text == enginePing:
+		wake(s.pongs)
+		return nil
+	case text == engineNoop:
+		return nil
+	case text == engineClose:
+		return errPeerLeft
+	case text == "" || text[0] != engineMessage:
+		return protocolError("unexpected Engine.IO packet")
+	}
+	p, err := parsePacket(text[1:])
+	if err != nil {
+		return err
+	}
+	switch p.kind {
+	case packetEvent:
+		s.deliver(p)
+		return nil
+	case packetDisconnect:
+		return t.farewell()
+	}
+	return protocolError("packet out of place")
+}
+
+// farewell reads the close frame that follows a meshctl peer's disconnect and says why.
+func (t *clientTransport) farewell() error {
+	if err := t.ws.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+		return errPeerLeft
+	}
+	if _, _, err := t.ws.ReadMessage(); err != nil {
+		var frame *websocket.CloseError
+		if errors.As(err, &frame) {
+			return peerReason(frame)
+		}
+	}
+	return errPeerLeft
+}
+
+// readError sorts the errors of reading.
+func readError(err error) error {
+	var ne net.Error
+	switch {
+	case errors.Is(err, websocket.ErrReadLimit):
+		return protocolError("message too long")
+	case errors.As(err, &ne) && ne.Timeout():
+		return errPeerSilent
+	case hungUp(err):
+		return peerReason(err)
+	case errors.Is(err, net.ErrClosed):
+		return errPeerLeft
+	}
+	return fmt.Errorf("%w: %w", link.ErrProtocol, err)
+}

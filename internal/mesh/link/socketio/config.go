@@ -1,0 +1,152 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Defaults of Config and DialConfig that are not in wire.
+const (
+	DefaultMaxLinks           = 16384
+	DefaultMaxUndeclared      = 1024
+	DefaultMaxUndeclaredPerIP = 128
+	DefaultDeclareTimeout     = 5 * time.Second
+	DefaultWriteTimeout       = 10 * time.Second
+	DefaultDialTimeout        = 10 * time.Second
+
+	// The library clears the time-out of a heartbeat when the answer comes, and
+	// misses that if the answer is faster than its own bookkeeping. With a time-out
+	// longer than the interval the next heartbeat makes up for it.
+	DefaultPingInterval = 20 * time.Second
+	DefaultPingTimeout  = 25 * time.Second
+)
+
+const (
+	// undeclaredMessages bounds the inbox of an undeclared peer.
+	undeclaredMessages = 4
+	// undeclaredBytes is how much is read from an undeclared peer. A declaration takes
+	// one or two kilobytes; what a peer sends behind it waits in the network.
+	undeclaredBytes = 64 << 10
+	// frameSlack is added to the largest sealed message for what surrounds it.
+	frameSlack = 1024
+)
+
+// QueueLimits bound a link's queues, in messages and in bytes: plaintext on the way
+// out, sealed on the way in. An empty queue takes one message of any size.
+type QueueLimits struct {
+	OutMessages, OutBytes int // default 1024, 16 MiB
+	InMessages, InBytes   int // default 256, 8 MiB
+}
+
+func (q *QueueLimits) setDefaults() {
+	setDefault(&q.OutMessages, 1024)
+	setDefault(&q.OutBytes, 16<<20)
+	setDefault(&q.InMessages, 256)
+	setDefault(&q.InBytes, 8<<20)
+}
+
+// Config is what a Server is made of. The zero value of a limit stands for its default.
+type Config struct {
+	// Envelope seals and opens. Required.
+	Envelope Envelope
+	// Accept serves a link; when it returns the link is closed. It runs on a goroutine
+	// of its own and ends soon after its context or the link has. If it panics, only
+	// its link ends. Required.
+	Accept func(ctx context.Context, l link.Link)
+	// Fallback answers HTTP requests for other paths; nil: not found. Its connections
+	// count as undeclared: they are closed DeclareTimeout after they were opened.
+	Fallback http.Handler
+	// Logger gets what may interest an operator; nil: nothing is logged.
+	Logger *slog.Logger
+
+	MaxPayload int // plaintext bytes of one message, either way; default 1 MiB
+
+	MaxLinks           int           // connections open at once
+	MaxUndeclared      int           // … that did not declare yet; more are refused
+	MaxUndeclaredPerIP int           // … of one IPv4 address or IPv6 /64; the oldest yields
+	DeclareTimeout     time.Duration // from accept to Trust
+	MaxDerivations     int           // key derivations at once for undeclared peers; default half the CPUs
+
+	Queues       QueueLimits
+	WriteTimeout time.Duration // for one message to be written
+	PingInterval time.Duration
+	PingTimeout  time.Duration // longer than PingInterval, see DefaultPingTimeout
+}
+
+func (c *Config) setDefaults() error {
+	if c.Envelope == nil {
+		return errors.New("socketio: no envelope configured")
+	}
+	if c.Accept == nil {
+		return errors.New("socketio: nothing configured to accept links")
+	}
+	if c.Fallback == nil {
+		c.Fallback = http.NotFoundHandler()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
+	setDefault(&c.MaxLinks, DefaultMaxLinks)
+	setDefault(&c.MaxUndeclared, DefaultMaxUndeclared)
+	setDefault(&c.MaxUndeclaredPerIP, DefaultMaxUndeclaredPerIP)
+	setDefault(&c.DeclareTimeout, DefaultDeclareTimeout)
+	setDefault(&c.MaxDerivations, max(1, runtime.NumCPU()/2))
+	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
+	setDefault(&c.PingInterval, DefaultPingInterval)
+	setDefault(&c.PingTimeout, DefaultPingTimeout)
+	c.Queues.setDefaults()
+	for _, n := range []int{
+		c.MaxPayload, c.MaxLinks, c.MaxUndeclared, c.MaxUndeclaredPerIP, c.MaxDerivations,
+		int(c.DeclareTimeout), int(c.WriteTimeout), int(c.PingInterval), int(c.PingTimeout),
+		c.Queues.InMessages, c.Queues.InBytes, c.Queues.OutMessages, c.Queues.OutBytes,
+	} {
+		if n < 0 {
+			return fmt.Errorf("socketio: a limit is negative: %d", n)
+		}
+	}
+	return nil
+}
+
+// DialConfig is what Dial needs. The zero value of a limit stands for its default.
+type DialConfig struct {
+	Envelope   Envelope     // seals and opens. Required
+	Logger     *slog.Logger // nil: nothing is logged
+	MaxPayload int          // plaintext bytes of one message, either way; default 1 MiB
+
+	Timeout      time.Duration // for the whole of Dial
+	WriteTimeout time.Duration // for one message to be written
+	Queues       QueueLimits
+}
+
+func (c *DialConfig) setDefaults() error {
+	if c.Envelope == nil {
+		return errors.New("socketio: no envelope configured")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
+	setDefault(&c.Timeout, DefaultDialTimeout)
+	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
+	c.Queues.setDefaults()
+	return nil
+}
+
+// maxFrame is the longest WebSocket message that is read, in bytes.
+func maxFrame(maxPayload int) int64 { return int64(seal.SealedLen(maxPayload)) + frameSlack }
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
