@@ -70,7 +70,7 @@ func TestJavaScriptMesh(t *testing.T) {
 			if _, err := right.call("left.boom", nil, nil); err == nil || err.Error() != "Request timed out" {
 				t.Errorf("boom: %v", err)
 			}
-			<-left1.exited
+			<-left1.ended
 			right.await("removenode", of("left", "l1"))
 			left2.await("handler-error")
 			if peers := do[[]entry](right, "peers", nil); len(peers) != 1 || peers[0].Variant != "l2" {

@@ -67,9 +67,12 @@ func jsMaster(t testing.TB, sio int, k keys, schema options, more options) *peer
 func jsNode(t testing.TB, sio int, k keys, schema options, master int, worker string, variant any, more options) *peer {
 	t.Helper()
 	p := launchNode(t, sio, k, schema, master, worker, variant, more)
-	p.await("declared")
+	p.said = p.await("declared")
 	return p
 }
+
+// missing is the variant of a JavaScript node that does not say one, not even null.
+const missing = "(missing)"
 
 // launchNode starts a JavaScript node and waits only for it to listen.
 func launchNode(t testing.TB, sio int, k keys, schema options, master int, worker string, variant any, more options) *peer {
@@ -83,6 +86,9 @@ func launchNode(t testing.TB, sio int, k keys, schema options, master int, worke
 	}
 	if master != 0 {
 		o["masterPort"] = master
+	}
+	if variant == missing {
+		delete(o, "variant")
 	}
 	maps.Copy(o, more)
 	return startPeer(t, k, o)

@@ -11,7 +11,7 @@ const reconnection = { reconnectionDelay: 200, reconnectionDelayMax: 500 }
  * startNode joins a mesh. Options: sio (3 or 4), schema, worker, variant (may be
  * null or missing), hostname, meshPort (0: free), masterHost, masterPort
  * (missing: discovery at discoveryPort), handlers ({NAME: 'echo' | 'throw' |
- * {slow: MS} | {ask: TARGET}}), survive (a handler that throws ends only its
+ * {slow: MS} | {wrap: KEY} | {ask: TARGET}}), survive (a handler that throws ends only its
  * request; the original dies of it).
  */
 export async function startNode (options) {
@@ -55,6 +55,7 @@ export async function startNode (options) {
       await new Promise((resolve) => setTimeout(resolve, handler.slow))
       return { variant, got: message }
     }
+    if (handler.wrap !== undefined) return { [handler.wrap]: message }
     if (handler.ask !== undefined) return { variant, answer: await call({ target: handler.ask, payload: message }) }
     throw new Error(`unknown handler ${JSON.stringify(handler)}`)
   }

@@ -1,0 +1,366 @@
+package interop
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// directions are who may connect to whom: left is JavaScript, right is meshctl.
+var directions = map[string]dials{
+	"js dials":      {left: true},
+	"meshctl dials": {right: true},
+	"both dial":     {left: true, right: true},
+}
+
+// TestMixedMesh has two JavaScript nodes and two meshctl nodes call each other in every
+// way, under a master of either kind, whoever opens the links.
+func TestMixedMesh(t *testing.T) {
+	for _, sio := range lines {
+		for name, d := range directions {
+			t.Run(fmt.Sprintf("meshctl master/socket.io %d/%s", sio, name), func(t *testing.T) {
+				requireJS(t)
+				t.Parallel()
+				k, schema := newKeys(), pair(d)
+				mixedMesh(t, sio, k, schema, d, startMaster(t, k, schema).port)
+			})
+			t.Run(fmt.Sprintf("js master/socket.io %d/%s", sio, name), func(t *testing.T) {
+				requireJS(t)
+				t.Parallel()
+				k, schema := newKeys(), pair(d)
+				mixedMesh(t, sio, k, schema, d, jsMaster(t, sio, k, schema, options{"selfAddress": sio == 3}).port)
+			})
+		}
+	}
+}
+
+func mixedMesh(t *testing.T, sio int, k keys, schema options, d dials, master int) {
+	r1 := startNode(t, k, schema, master, "right", "r1")
+	l1 := jsNode(t, sio, k, schema, master, "left", "l1", nil)
+	r2 := startNode(t, k, schema, master, "right", "r2")
+	l2 := jsNode(t, sio, k, schema, master, "left", "l2", nil)
+	for _, r := range []*goNode{r1, r2} {
+		r.await("connection", of("left", "l1"))
+		r.await("connection", of("left", "l2"))
+	}
+	for _, l := range []*peer{l1, l2} {
+		for _, r := range []string{"r1", "r2"} {
+			if d.left {
+				l.await("connection", link("right", r, true))
+			}
+			if d.right {
+				l.await("connection", link("right", r, false))
+			}
+		}
+		if n := l.count("connection", link("right", "r1", true)); n > 0 && !d.left {
+			t.Error("a JavaScript node dialled against the schema")
+		}
+		if n := l.count("connection", link("right", "r1", false)); n > 0 && !d.right {
+			t.Error("a meshctl node dialled against the schema")
+		}
+	}
+
+	t.Log("balanced")
+	var order []string
+	for range 4 {
+		got, err := l1.call("right.echo", options{"n": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := variants(t, "echo", got)
+		wantJSON(t, got, `{"echo":{"variant":"`+from[0]+`","got":{"n":1}}}`)
+		order = append(order, from...)
+	}
+	wantRotation(t, order, "r1", "r2")
+	order = nil
+	for range 4 {
+		replies, err := r1.ask("left.echo", options{"n": 2}, node.CallOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, repliers(t, "echo", `{"n":2}`, replies)...)
+	}
+	wantRotation(t, order, "l1", "l2")
+
+	t.Log("broadcast, narrowed or not")
+	one := func(v string) []options { return []options{{"worker": "right", "variant": v}} }
+	for _, c := range []struct {
+		narrow options
+		want   []string
+	}{
+		{nil, []string{"r1", "r2"}},
+		{options{"only": one("r2")}, []string{"r2"}},
+		{options{"exclude": one("r2")}, []string{"r1"}},
+	} {
+		got, err := l1.call("right.info", "x", c.narrow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from := variants(t, "info", got); !slices.Equal(from, c.want) {
+			t.Errorf("%v: broadcast answered by %v, want %v", c.narrow, from, c.want)
+		}
+	}
+	for _, c := range []struct {
+		narrow node.CallOptions
+		want   []string
+	}{
+		{node.CallOptions{}, []string{"l1", "l2"}},
+		{node.CallOptions{Only: []string{"l2"}}, []string{"l2"}},
+		{node.CallOptions{Exclude: []string{"l2"}}, []string{"l1"}},
+	} {
+		replies, err := r1.ask("left.info", "x", c.narrow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from := repliers(t, "info", `"x"`, replies); !slices.Equal(from, c.want) {
+			t.Errorf("%+v: broadcast answered by %v, want %v", c.narrow, from, c.want)
+		}
+	}
+	for variant, l := range map[string]*eventLog{"l1": l1.eventLog, "l2": l2.eventLog, "r1": r1.eventLog, "r2": r2.eventLog} {
+		if n := l.count("command", command("info")); n != 2 {
+			t.Errorf("%s got %d broadcasts, want 2", variant, n)
+		}
+	}
+
+	t.Log("fire and forget")
+	if _, err := l1.call("right.shout", options{"s": 1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*goNode{r1, r2} {
+		e := r.await("command", command("shout"))
+		wantJSON(t, e.Message, `{"s":1}`)
+		if e.From != "left/l1" || e.UID != "" {
+			t.Errorf("shout from %q with uid %q", e.From, e.UID)
+		}
+	}
+	if _, err := r1.ask("left.shout", options{"s": 2}, node.CallOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*peer{l1, l2} {
+		e := l.await("command", command("shout"))
+		wantJSON(t, e.Message, `{"shout":{"s":2}}`)
+		if e.From != "right/r1" || e.UID != "" {
+			t.Errorf("shout from %q with uid %q", e.From, e.UID)
+		}
+	}
+	if _, err := r1.ask("left.work", nil, node.CallOptions{Only: []string{"l2"}}); err != nil {
+		t.Fatal(err)
+	}
+	wantJSON(t, l2.await("command", command("work")).Message, `{"work":null}`)
+	if _, err := l1.call("right.work", nil); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Log("one of each leaves")
+	l2.kill()
+	r1.await("disconnection", of("left", "l2"))
+	replies, err := r1.ask("left.info", 1, node.CallOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from := repliers(t, "info", "1", replies); !slices.Equal(from, []string{"l1"}) {
+		t.Errorf("broadcast answered by %v", from)
+	}
+	r2.stop()
+	l1.await("disconnection", of("right", "r2"))
+	if d.left {
+		l1.await("removenode", of("right", "r2"))
+	}
+	got, err := l1.call("right.info", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from := variants(t, "info", got); !slices.Equal(from, []string{"r1"}) {
+		t.Errorf("broadcast answered by %v", from)
+	}
+}
+
+// TestFailures has requests fail on either side.
+func TestFailures(t *testing.T) {
+	for _, sio := range lines {
+		t.Run(fmt.Sprint("socket.io ", sio), func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
+			k, schema := newKeys(), pair(dials{left: true})
+			master := startMaster(t, k, schema)
+			right := startNode(t, k, schema, master.port, "right", "r1")
+			left := jsNode(t, sio, k, schema, master.port, "left", "l1", options{"survive": true})
+			right.await("connection", of("left", "l1"))
+
+			// The original waits 3 s and knows one failure only.
+			slow, boom := left.send("call", options{"target": "right.slow"}), left.send("call", options{"target": "right.boom"})
+			_, err := right.ask("left.slow", nil, node.CallOptions{Timeout: 100 * time.Millisecond})
+			if wire.CodeOf(err) != wire.CodeTimeout {
+				t.Errorf("slow: %v", err)
+			}
+			_, err = right.ask("left.boom", nil, node.CallOptions{Timeout: 100 * time.Millisecond})
+			if wire.CodeOf(err) != wire.CodeTimeout {
+				t.Errorf("boom: %v", err)
+			}
+			left.await("handler-error")
+			for _, id := range []int{slow, boom} {
+				if _, err := left.result(id); err == nil || err.Error() != "Request timed out" {
+					t.Errorf("JavaScript caller: %v", err)
+				}
+			}
+			_, err = right.ask("left.echo", nil, node.CallOptions{Only: []string{"l9"}})
+			if !errors.Is(err, &wire.Error{Code: wire.CodeNoVariant}) {
+				t.Errorf("only an absent variant: %v", err)
+			}
+
+			// A request to a process that dies fails at once.
+			done := make(chan error, 1)
+			go func() {
+				_, err := right.ask("left.slow", nil, node.CallOptions{Timeout: time.Hour})
+				done <- err
+			}()
+			left.await("command", command("slow"))
+			left.await("command", command("slow"))
+			left.kill()
+			select {
+			case err := <-done:
+				if wire.CodeOf(err) != wire.CodePeerLost {
+					t.Errorf("killed: %v", err)
+				}
+			case <-time.After(patience):
+				t.Error("a request outlived its peer")
+			}
+		})
+	}
+}
+
+// TestDeclares is about what a JavaScript node may say of itself.
+func TestDeclares(t *testing.T) {
+	for _, sio := range lines {
+		t.Run(fmt.Sprint("socket.io ", sio), func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
+			k, schema := newKeys(), pair(dials{left: true, right: true})
+			master := startMaster(t, k, schema)
+			right := startNode(t, k, schema, master.port, "right", "r1")
+
+			t.Log("twice")
+			left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
+			left.await("connection", link("right", "r1", true))
+			left.await("connection", link("right", "r1", false))
+			right.await("connection", of("left", "l1"))
+			do[any](left, "declare-again", options{"to": "master"})
+			left.await("declared")
+			do[any](left, "declare-again", options{"to": "links"})
+			if _, err := left.call("right.echo", 1); err != nil {
+				t.Error(err)
+			}
+			if nodes := master.Nodes(); len(nodes) != 2 || nodes[0].Kind != wire.KindJavaScript || nodes[1].Kind != wire.KindMeshctl {
+				t.Errorf("the master has %+v", nodes)
+			}
+			replies, err := right.ask("left.info", 1, node.CallOptions{})
+			if err != nil || len(replies) != 1 {
+				t.Errorf("replies %+v, %v", replies, err)
+			}
+			if n := right.count("disconnection") + left.count("disconnection"); n != 0 {
+				t.Error("a link flapped")
+			}
+
+			t.Log("again after the connection to the master was lost")
+			do[any](left, "disconnect-master", nil)
+			master.awaitNodes(t, 1)
+			if _, err := right.ask("left.echo", 1, node.CallOptions{}); err != nil {
+				t.Errorf("call while the node is away from the master: %v", err)
+			}
+			do[any](left, "reconnect-master", nil)
+			left.await("declared")
+			if n := right.count("disconnection"); n != 0 {
+				t.Error("the link to a node that lost its master was given up")
+			}
+
+			t.Log("without a variant, by another name")
+			for _, nameless := range []*peer{
+				jsNode(t, sio, k, schema, master.port, "left", nil, options{"hostname": "localhost"}),
+				jsNode(t, sio, k, schema, master.port, "left", missing, nil),
+			} {
+				joined := nameless.await("connection", func(e event) bool { return e.Worker == "right" && !e.Dialed })
+				said := nameless.said
+				if said.Variant == "" || said.Variant != said.ClientID {
+					t.Errorf("variant %q, client id %q", said.Variant, said.ClientID)
+				}
+				if want := nameless.options["hostname"]; want != nil && said.IP != want {
+					t.Errorf("the master took %q for host name %v", said.IP, want)
+				}
+				if joined.Variant != "r1" {
+					t.Errorf("right is called %q", joined.Variant)
+				}
+				right.await("connection", of("left", said.Variant))
+				replies, err := right.ask("left.echo", 1, node.CallOptions{Only: []string{said.Variant}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				repliers(t, "echo", "1", replies)
+			}
+
+			t.Log("of an unknown worker")
+			larger := pair(dials{left: true})
+			larger["third"] = larger["left"]
+			third := launchNode(t, sio, k, larger, master.port, "third", "t1", nil)
+			if e := third.await("error"); len(e.Message) < 3 {
+				t.Errorf("error message %s", e.Message)
+			}
+			third.await("master-lost")
+
+			t.Log("with other keys")
+			stranger := launchNode(t, sio, newKeys(), schema, master.port, "left", "l8", nil)
+			stranger.await("master-lost")
+			if n := stranger.count("declared") + stranger.count("error") + stranger.count("addnode"); n != 0 {
+				t.Error("the master answered a stranger")
+			}
+			if _, err := right.ask("left.echo", 1, node.CallOptions{Only: []string{"l1"}}); err != nil {
+				t.Error(err)
+			}
+			jsNode(t, sio, k, schema, master.port, "left", "l9", nil)
+		})
+	}
+}
+
+// TestUnknownToJavaScriptMaster has a JavaScript master refuse a meshctl node.
+func TestUnknownToJavaScriptMaster(t *testing.T) {
+	requireJS(t)
+	k, schema := newKeys(), pair(dials{left: true})
+	master := jsMaster(t, 3, k, schema, nil)
+	larger := pair(dials{left: true})
+	larger["third"] = larger["left"]
+	third := launchGo(t, k, larger, master.port, "third", "t1")
+	master.await("refused", func(e event) bool { return e.Worker == "third" })
+	third.await("log", func(e event) bool { return strings.Contains(e.line, "worker third is not in the schema") })
+}
+
+func TestDiscovery(t *testing.T) {
+	for _, sio := range lines {
+		t.Run(fmt.Sprint("socket.io ", sio), func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
+			k, schema := newKeys(), pair(dials{left: true})
+
+			t.Log("a JavaScript node asks a meshctl master")
+			port := freePort(t)
+			startMaster(t, k, schema, withDiscovery(port))
+			jsNode(t, sio, k, schema, 0, "left", "l1", options{"discoveryPort": port})
+			stranger := launchNode(t, sio, newKeys(), schema, 0, "left", "l2", options{"discoveryPort": port})
+			stranger.await("not-discovered", func(e event) bool { return string(e.Message) == `"status 401"` })
+
+			t.Log("a meshctl node asks a JavaScript master")
+			port = freePort(t)
+			master := jsMaster(t, sio, k, schema, options{"discoveryPort": port})
+			startNode(t, k, schema, 0, "right", "r1", discovering(port))
+			if e := master.await("discovery"); !e.Valid {
+				t.Error("the JavaScript master did not take the key")
+			}
+			launchGo(t, newKeys(), schema, 0, "right", "r2", discovering(port))
+			master.await("discovery", func(e event) bool { return !e.Valid })
+		})
+	}
+}
