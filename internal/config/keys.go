@@ -27,11 +27,33 @@ type KeyRing struct {
 	Warning string
 }
 
-// LoadKeys finds the keys: the environment's, those of the keys file in the
-// configuration, keys.yaml beside the configuration file, and then the user's own
-// keys file, which is made with random keys when it is missing. Processes that
-// make it at the same time agree on one pair. No error quotes a key.
+// LoadKeys is FindKeys, but makes the user's own keys file with random keys when
+// there are none yet. Processes that make it at the same time agree on one pair.
 func (c *Config) LoadKeys() (KeyRing, error) {
+	ring, err := c.FindKeys()
+	var missing *noKeysError
+	if !errors.As(err, &missing) {
+		return ring, err
+	}
+	created, err := CreateKeysFile(missing.path)
+	if err != nil {
+		return KeyRing{}, err
+	}
+	// Read it back: another process may have been first.
+	ring, err = ReadKeysFile(missing.path)
+	ring.Created = created
+	return ring, err
+}
+
+// noKeysError says that no place has keys, and where they would be made.
+type noKeysError struct{ path string }
+
+func (e *noKeysError) Error() string { return "find keys: there are none yet" }
+
+// FindKeys finds the keys: the environment's, those of the keys file in the
+// configuration, keys.yaml beside the configuration file, and then the user's own
+// keys file. It writes nothing. No error quotes a key.
+func (c *Config) FindKeys() (KeyRing, error) {
 	public, _ := c.env.env("MESHCTL_PUBLIC_KEY")
 	private, _ := c.env.env("MESHCTL_PRIVATE_KEY")
 	if public != "" || private != "" {
@@ -64,16 +86,9 @@ func (c *Config) LoadKeys() (KeyRing, error) {
 	}
 	path := filepath.Join(dir, appDir, KeysFileName)
 	ring, err := ReadKeysFile(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return ring, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return KeyRing{}, &noKeysError{path}
 	}
-	created, err := CreateKeysFile(path)
-	if err != nil {
-		return KeyRing{}, err
-	}
-	// Read it back: another process may have been first.
-	ring, err = ReadKeysFile(path)
-	ring.Created = created
 	return ring, err
 }
 

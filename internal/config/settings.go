@@ -132,7 +132,7 @@ func Settings() []Setting {
 	const maxPort = 65535
 	const maxCount = 1 << 20
 	return []Setting{
-		{Key: "schema", Kind: KindPath, Commands: []string{CmdServeMaster, CmdJoin, CmdCall, CmdExplain, CmdSchemaShow}, Example: "schema.yaml",
+		{Key: "schema", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "schema.yaml",
 			Usage: "schema `file` (YAML, JSON or TOML); without it the starter schema, or the master's"},
 		{Key: "keys", Kind: KindPath, Commands: all, Example: "keys.yaml",
 			Usage: "keys `file` with public and private; default: keys.yaml beside the configuration file, then meshctl/keys.yaml in the user's configuration folder"},

@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/spf13/cobra"
+)
+
+type callOptions struct {
+	app     *App
+	cfg     *config.Config
+	worker  string
+	command string
+	data    string
+	only    []string // nil: not given
+	exclude []string // nil: not given
+	expect  *expectation
+	output  format
+}
+
+func newCmdCall(app *App, runF func(context.Context, *callOptions) error) *cobra.Command {
+	if runF == nil {
+		runF = runCall
+	}
+	opts := &callOptions{app: app}
+	cmd := &cobra.Command{
+		Use:   "call WORKER.COMMAND",
+		Short: "Call a command of a worker",
+		Long: `Call a command. The schema says how it is delivered: a balanced command goes to one
+variant of the worker, in turn; a broadcast to all of them, or to those of --only or
+not of --exclude.
+
+The payload is JSON: -d '{"a":1}', -d @FILE, or -d - (or @-) for stdin, which is not
+read otherwise. Without -d it is {}.
+
+Output, unless -o says otherwise:
+  balanced            the result: indented on a terminal, else one line of JSON
+  broadcast           a table on a terminal, else one line of JSON per reply, as it comes
+  no response wanted  nothing on stdout; stderr says to whom it was sent
+
+  -o json   balanced: the result; broadcast: {"replies": [{"worker", "variant", "kind",
+            "elapsed_ms", "result" or "error"}]}; no response: {"sent": [...]}; failures:
+            {"error": {"code", "message", "hint"}}, beside the replies if there are any
+  -o raw    results only, texts without quotes
+  -o table  a row per member of the result, or per reply
+
+A broadcast succeeds when as many variants answered as --expect asks for: all, a
+number, or a percentage such as 50%. The exit code tells failures apart: meshctl help
+exit-codes.`,
+		Example: `  meshctl call worker.status
+  meshctl call worker.echo -d '{"hello":"mesh"}'
+  meshctl call worker.info --exclude old-1 --expect 50%
+  jq -n '{ms: 100}' | meshctl call worker.sleep -d - --timeout 1s`,
+		Args: exactArgs(1),
+	}
+	f := cmd.Flags()
+	config.AddFlags(f, config.CmdCall)
+	f.StringVarP(&opts.data, "data", "d", "", "payload: `JSON`, @FILE, or - for stdin (default {})")
+	only := f.StringSlice("only", nil, "`variants` that a broadcast goes to")
+	exclude := f.StringSlice("exclude", nil, "`variants` that a broadcast does not go to")
+	expect := f.String("expect", "all", "how many variants of a broadcast have to answer: all, `N` or P%")
+	output := addFormat(cmd, "how to print the result", "", formatJSON, formatYAML, formatRaw, formatTable)
+	cmd.ValidArgsFunction = completeTarget(app, 0)
+	for _, flag := range []string{"only", "exclude"} {
+		// It fails only where the flag does not exist.
+		_ = cmd.RegisterFlagCompletionFunc(flag, completeVariants(app))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("expect", cobra.FixedCompletions([]string{"all", "1", "50%"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("as", completeWorkers(app))
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if opts.worker, opts.command, err = splitTarget(args[0]); err != nil {
+			return err
+		}
+		if opts.only, err = variantList("only", f.Changed("only"), *only); err != nil {
+			return err
+		}
+		if opts.exclude, err = variantList("exclude", f.Changed("exclude"), *exclude); err != nil {
+			return err
+		}
+		if f.Changed("expect") {
+			e, err := parseExpectation(*expect)
+			if err != nil {
+				return err
+			}
+			opts.expect = &e
+		}
+		if f.Changed("data") && opts.data == "" {
+			return usagef("leave -d away to send {}", "-d is empty")
+		}
+		opts.output = *output
+		if opts.cfg, err = app.load(cmd); err != nil {
+			return err
+		}
+		if as := opts.cfg.As; as != "" {
+			if err := schema.ValidWorker(as); err != nil {
+				return usagef("", "--as: %v", err)
+			}
+		}
+		return runF(cmd.Context(), opts)
+	}
+	return cmd
+}
+
+// variantList refuses a flag that is there and names nobody: a script whose variable
+// is empty must not reach everybody.
+func variantList(flag string, given bool, names []string) ([]string, error) {
+	if !given {
+		return nil, nil
+	}
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
+	if len(names) == 0 || slices.Contains(names, "") {
+		return nil, usagef("leave the flag away to reach every variant", "--%s names no variant", flag)
+	}
+	return names, nil
+}
+
+func (opts *callOptions) target() string { return opts.worker + "." + opts.command }
+
+func runCall(ctx context.Context, opts *callOptions) error {
+	// Before connecting: a wrong payload is found without a mesh.
+	payload, err := opts.payload(ctx)
+	if err != nil {
+		return err
+	}
+	op, err := opts.app.connect(ctx, opts.cfg)
+	if err != nil {
+		return err
+	}
+	defer op.Close()
+	delivery, err := opts.check(op.Schema())
+	if err != nil {
+		return err
+	}
+	out := newCallOutput(opts, delivery)
+	res, err := op.Call(ctx, opts.target(), payload, node.CallOptions{
+		Only: opts.only, Exclude: opts.exclude, Timeout: opts.cfg.Timeout, OnReply: out.reply,
+	})
+	if err != nil {
+		return err
+	}
+	return out.finish(res)
+}
+
+// payload gives the JSON to send, which is valid.
+func (opts *callOptions) payload(ctx context.Context) (json.RawMessage, error) {
+	limit := int(opts.cfg.MaxPayload)
+	var data []byte
+	name := "-d"
+	switch rest, isFile := strings.CutPrefix(opts.data, "@"); {
+	case opts.data == "":
+		return json.RawMessage("{}"), nil
+	case opts.data == "-" || opts.data == "@-":
+		name = "stdin"
+		var err error
+		if data, err = readInterruptibly(ctx, opts.app.In, limit); err != nil {
+			return nil, fmt.Errorf("read stdin: %w", err)
+		}
+	case isFile && rest == "":
+		return nil, usagef("write -d @FILE, or -d - for stdin", "-d @ names no file")
+	case isFile:
+		name = rest
+		var err error
+		if data, err = readLimited(rest, limit); err != nil {
+			return nil, usagef("-d @FILE reads the payload from FILE", "read payload: %v", err)
+		}
+	default:
+		data = []byte(opts.data)
+	}
+	if err := checkJSON(name, data); err != nil {
+		return nil, err
+	}
+	return json.RawMessage(data), nil
+}
+
+// readInterruptibly reads all of r unless ctx ends first. The read itself cannot be
+// stopped; the process ends soon.
+func readInterruptibly(ctx context.Context, r io.Reader, limit int) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := readAll(r, "stdin", limit)
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case res := <-done:
+		return res.data, res.err
+	}
+}
+
+// check finds what is wrong with the call by the schema, before anything is sent,
+// and how it is delivered. Whether it is allowed is for the mesh to say.
+func (opts *callOptions) check(sch *schema.Schema) (schema.Delivery, error) {
+	if sch == nil {
+		return "", nil
+	}
+	cmd, ok := sch.Lookup(opts.worker, opts.command)
+	if !ok {
+		return "", noSuchCommand(sch, opts.worker, opts.command)
+	}
+	if cmd.Delivery == schema.Balanced && opts.expect != nil {
+		return "", usagef("leave --expect away", "%s is balanced: one variant answers it, so --expect has nothing to count", opts.target())
+	}
+	return cmd.Delivery, nil
+}
+
+// noSuchCommand says what there is instead.
+func noSuchCommand(sch *schema.Schema, worker, command string) error {
+	e := &wire.Error{Code: wire.CodeUnknownCommand}
+	if _, ok := sch.Workers[worker]; !ok {
+		names := sch.WorkerNames()
+		e.Message = fmt.Sprintf("the schema has no worker %q", worker)
+		e.Hint = didYouMean(worker, names, "it has "+clipList(names))
+		return e
+	}
+	names := sch.CommandNames(worker)
+	e.Message = fmt.Sprintf("the worker %q has no command %q", worker, command)
+	e.Hint = didYouMean(command, names, "it has "+clipList(names))
+	return e
+}
+
+func didYouMean(word string, names []string, otherwise string) string {
+	if near := config.Nearest(word, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return otherwise
+}
+
+func clipList(names []string) string {
+	const most = 12
+	if len(names) == 0 {
+		return "none"
+	}
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// millis is a duration in milliseconds with three decimals, as JSON output has it.
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

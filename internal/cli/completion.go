@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/spf13/cobra"
+)
+
+// completionTime bounds how long a press of the tab key may ask the master.
+const completionTime = 500 * time.Millisecond
+
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
+
+// completeSettings makes the flags of settings complete what they accept, and files
+// where they take one.
+func completeSettings(cmd *cobra.Command) {
+	for _, s := range config.Settings() {
+		if f := cmd.Flags().Lookup(s.Key); f == nil || s.Kind == config.KindPath {
+			continue
+		}
+		if _, exists := cmd.GetFlagCompletionFunc(s.Key); exists {
+			continue
+		}
+		// It fails only where the flag does not exist.
+		_ = cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(s.Choices, cobra.ShellCompDirectiveNoFileComp))
+	}
+	for _, child := range cmd.Commands() {
+		completeSettings(child)
+	}
+}
+
+// completeWorkers completes one worker's name.
+func completeWorkers(app *App) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		known := app.askMesh(cmd, false)
+		return known.workers(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeTarget completes WORKER.COMMAND as the argument at position at.
+func completeTarget(app *App, at int) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) != at {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return app.askMesh(cmd, false).targets(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeVariants completes the variants of the worker in the first argument.
+func completeVariants(app *App) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		worker, _, err := splitTarget(args[0])
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return app.askMesh(cmd, true).variants(worker), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// meshNames is what completion knows of the mesh; nothing where nobody answers.
+type meshNames struct {
+	schema *schema.Schema
+	nodes  []wire.NodeInfo
+}
+
+// askMesh learns names from the schema file of the configuration, or else from the
+// master. It is silent about failures: the shell would show them as completions.
+func (a *App) askMesh(cmd *cobra.Command, wantNodes bool) meshNames {
+	var known meshNames
+	cfg, err := a.load(cmd)
+	if err != nil {
+		return known
+	}
+	if cfg.Schema != "" && !wantNodes {
+		known.schema, _ = loadSchema(cfg.Schema)
+		return known
+	}
+	// No keys, no mesh: a press of the tab key makes none.
+	if _, err := cfg.FindKeys(); err != nil {
+		return known
+	}
+	// Cobra completes without the context of Main.
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	silent := *a
+	silent.Err = io.Discard
+	op, err := silent.connect(ctx, cfg)
+	if err != nil {
+		return known
+	}
+	defer op.Close()
+	known.schema = op.Schema()
+	if wantNodes {
+		known.nodes, _ = op.Nodes(ctx)
+	}
+	return known
+}
+
+func (m meshNames) workers() []cobra.Completion {
+	if m.schema == nil {
+		return nil
+	}
+	return m.schema.WorkerNames()
+}
+
+func (m meshNames) targets() []cobra.Completion {
+	var targets []cobra.Completion
+	for _, w := range m.workers() {
+		for _, c := range m.schema.CommandNames(w) {
+			about := ""
+			if cmd, ok := m.schema.Lookup(w, c); ok {
+				about = string(cmd.Delivery)
+			}
+			targets = append(targets, cobra.CompletionWithDesc(w+"."+c, about))
+		}
+	}
+	return targets
+}
+
+func (m meshNames) variants(worker string) []cobra.Completion {
+	var names []cobra.Completion
+	for _, n := range m.nodes {
+		if n.Worker == worker {
+			names = append(names, printable(n.Variant))
+		}
+	}
+	slices.Sort(names)
+	return names
+}

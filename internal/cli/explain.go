@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/spf13/cobra"
+)
+
+type explainOptions struct {
+	app             *App
+	cfg             *config.Config
+	from            string
+	worker, command string
+	output          format
+}
+
+func newCmdExplain(app *App, runF func(context.Context, *explainOptions) error) *cobra.Command {
+	if runF == nil {
+		runF = runExplain
+	}
+	opts := &explainOptions{app: app}
+	cmd := &cobra.Command{
+		Use:   "explain FROM WORKER.COMMAND",
+		Short: "Say whether a worker may call a command, and by which rule",
+		Long: `Say whether the worker FROM may call WORKER.COMMAND, which rules of the schema allow or
+deny it, and which variants a call would reach. FROM is a worker, or "operator" for
+meshctl's own command line.
+
+The schema and the variants are the master's; with --schema the file's rules are
+explained, offline. A denied call exits with 4, so that scripts can ask.`,
+		Example: "  meshctl explain worker worker.echo\n  meshctl explain web db.query --schema schema.yaml",
+		Args:    exactArgs(2),
+	}
+	config.AddFlags(cmd.Flags(), config.CmdExplain)
+	output := addFormat(cmd, "how to print it", formatTable, formatJSON, formatYAML, formatTable)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return completeWorkers(app)(cmd, args, word)
+		}
+		return completeTarget(app, 1)(cmd, args, word)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		opts.from = args[0]
+		if opts.from == "operator" {
+			opts.from = schema.Operator
+		}
+		if opts.from != schema.Operator {
+			if err := schema.ValidWorker(opts.from); err != nil {
+				return usagef("FROM is a worker, or operator", "%v", err)
+			}
+		}
+		if opts.worker, opts.command, err = splitTarget(args[1]); err != nil {
+			return err
+		}
+		if opts.cfg, err = app.load(cmd); err != nil {
+			return err
+		}
+		opts.output = *output
+		return runF(cmd.Context(), opts)
+	}
+	return cmd
+}
+
+// explanation is what explain prints: the schema's, and who is there.
+type explanation struct {
+	schema.Explanation
+	// Variants is null where no master was asked.
+	Variants []string `json:"variants"`
+	Schema   string   `json:"schema"` // where the rules are from
+}
+
+func runExplain(ctx context.Context, opts *explainOptions) error {
+	var e explanation
+	if path := opts.cfg.Schema; path != "" {
+		s, err := loadSchema(path)
+		if err != nil {
+			return err
+		}
+		e.Explanation, e.Schema = s.Explain(opts.from, opts.worker, opts.command), path
+	} else {
+		op, err := opts.app.connect(ctx, opts.cfg)
+		if err != nil {
+			return &hinted{err, "--schema FILE explains a file, without a master"}
+		}
+		defer op.Close()
+		s := op.Schema()
+		if s == nil {
+			return &hinted{fmt.Errorf("get the schema: the master does not tell it"), "--schema FILE explains a file"}
+		}
+		nodes, err := op.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		e.Explanation, e.Schema = s.Explain(opts.from, opts.worker, opts.command), "the master's"
+		e.Variants = opts.reached(nodes)
+	}
+	if err := opts.print(e); err != nil {
+		return err
+	}
+	if !e.Allowed {
+		return &reported{code: wire.CodeDenied}
+	}
+	return nil
+}
+
+// reached are the variants of the worker at the master.
+func (opts *explainOptions) reached(nodes []wire.NodeInfo) []string {
+	names := []string{}
+	for _, n := range nodes {
+		if n.Worker == opts.worker && !n.Draining {
+			names = append(names, n.Variant)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (opts *explainOptions) print(e explanation) error {
+	out := opts.app.Out
+	if opts.output != formatTable {
+		return writeValue(out, e, opts.output)
+	}
+	verdict := "allowed"
+	if !e.Allowed {
+		verdict = "denied"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s → %s\n", verdict, e.From, e.Target)
+	fmt.Fprintf(&b, "  because   %s\n", e.Reason)
+	if e.Connects != "" {
+		fmt.Fprintf(&b, "  link      %s\n", e.Connects)
+	}
+	for _, r := range e.Rules {
+		effect := "says no"
+		if r.Grants {
+			effect = "says yes"
+		}
+		fmt.Fprintf(&b, "  rule      %s: %s\n", r, effect)
+	}
+	if e.Delivery != "" {
+		fmt.Fprintf(&b, "  delivery  %s\n", deliveryText(e.Explanation))
+	}
+	fmt.Fprintf(&b, "  reaches   %s\n", reachText(e))
+	fmt.Fprintf(&b, "  schema    %s\n", e.Schema)
+	_, err := fmt.Fprint(out, printableLines(b.String()))
+	return err
+}
+
+func deliveryText(e schema.Explanation) string {
+	text := string(e.Delivery)
+	if e.Responds {
+		text += ", responds"
+	} else {
+		text += ", no response"
+	}
+	if e.Queued {
+		text += ", queued"
+	}
+	return text
+}
+
+func reachText(e explanation) string {
+	switch {
+	case e.Variants == nil:
+		return "unknown: with --schema no master is asked who is there"
+	case !e.Allowed:
+		return "nobody"
+	case len(e.Variants) == 0:
+		return "nobody: no variant is in the mesh"
+	case e.Delivery == schema.Balanced:
+		return "one of " + strings.Join(e.Variants, ", ")
+	}
+	return strings.Join(e.Variants, ", ")
+}

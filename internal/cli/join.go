@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+type joinOptions struct {
+	app    *App
+	cfg    *config.Config
+	worker string
+}
+
+func newCmdJoin(app *App, runF func(context.Context, *joinOptions) error) *cobra.Command {
+	if runF == nil {
+		runF = runJoin
+	}
+	opts := &joinOptions{app: app}
+	cmd := &cobra.Command{
+		Use:   "join [WORKER]",
+		Short: "Join the mesh as a variant of a worker",
+		Long: `Join the mesh as one variant of WORKER ("worker" unless configured), and answer its
+commands with what the schema says: a built-in, a program, or an HTTP service.
+
+Without --master the master of this machine is found by discovery. The node tries
+again until a master answers, and when one is lost; its links to other nodes stay.
+Without --schema it answers the commands of the starter schema.
+
+SIGINT and SIGTERM drain: no new requests are taken, and those under way have
+--drain-timeout to finish. A second signal ends at once, with exit code 130.
+
+A program of --on-connected, --on-connection or --on-disconnection is a path without
+arguments. It gets the peer as one JSON object on its stdin and has 30 seconds; the
+next one waits for it.`,
+		Example: `  meshctl join worker
+  meshctl join resizer --schema schema.yaml --master mesh.example.com:4000 --variant eu-1`,
+		Args: upToArgs(1),
+	}
+	config.AddFlags(cmd.Flags(), config.CmdJoin)
+	cmd.ValidArgsFunction = completeWorkers(app)
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if opts.cfg, err = app.load(cmd); err != nil {
+			return err
+		}
+		opts.worker = opts.cfg.Worker
+		if len(args) == 1 {
+			opts.worker = args[0]
+		}
+		if err := schema.ValidWorker(opts.worker); err != nil {
+			return usagef("", "%v", err)
+		}
+		return runF(cmd.Context(), opts)
+	}
+	return cmd
+}
+
+func runJoin(ctx context.Context, opts *joinOptions) error {
+	app, cfg := opts.app, opts.cfg
+	sch, err := loadSchema(cfg.Schema)
+	if err != nil {
+		return err
+	}
+	if _, ok := sch.Workers[opts.worker]; !ok {
+		return opts.noSuchWorker(sch)
+	}
+	hooks, err := newHooks(cfg)
+	if err != nil {
+		return err
+	}
+	ring, err := app.loadKeys(cfg)
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg, app.Err)
+	hooks.log = log
+	n, err := node.New(node.Config{
+		Keys:          ring.Keys,
+		Worker:        opts.worker,
+		Variant:       cfg.Variant,
+		Master:        cfg.Master,
+		DiscoveryPort: cfg.DiscoveryPort,
+		Host:          cfg.Host,
+		MeshPort:      cfg.MeshPort,
+		Advertise:     cfg.Advertise,
+		Schema:        sch,
+		SchemaDir:     schemaDir(cfg.Schema),
+		MaxPayload:    int(cfg.MaxPayload),
+		MaxInFlight:   cfg.MaxInFlight,
+		QueueDepth:    cfg.QueueDepth,
+		DrainTimeout:  cfg.DrainTimeout,
+		Hooks:         hooks.bind(context.WithoutCancel(ctx)),
+		Version:       app.Build.Version,
+		Logger:        log,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the node: %w", err)
+	}
+	// What runs beside the node goes on until it has drained, so that a probe
+	// still gets an answer.
+	ran, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, ran := errgroup.WithContext(ran)
+	nodeCtx, stopNode := context.WithCancel(ctx)
+	defer stopNode()
+	if cfg.HTTP != "" {
+		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return nodeHealth(n) })
+		if err != nil {
+			return err
+		}
+		log.Info("health is served", "address", h.addr().String())
+		g.Go(func() error {
+			defer stopNode()
+			return h.run(ran)
+		})
+	}
+	g.Go(func() error {
+		select {
+		case <-app.forced:
+			n.Kill()
+		case <-ran.Done():
+		}
+		return nil
+	})
+	g.Go(func() error {
+		select {
+		case <-n.Listening():
+		case <-ran.Done():
+			return nil
+		}
+		if err := dumpAddress(cfg.DumpAddress, n.Addr()); err != nil {
+			stopNode()
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer stop()
+		return n.Run(nodeCtx)
+	})
+	return g.Wait()
+}
+
+func (opts *joinOptions) noSuchWorker(sch *schema.Schema) error {
+	names := sch.WorkerNames()
+	source, hint := opts.cfg.Schema, "it has "+strings.Join(names, ", ")
+	if source == "" {
+		source = "the starter schema"
+		hint += "; --schema FILE names one of your own, meshctl init writes one"
+	}
+	if near := config.Nearest(opts.worker, names); near != "" {
+		hint = fmt.Sprintf("did you mean %s? %s", near, hint)
+	}
+	return usagef(hint, "%s has no worker %q", source, opts.worker)
+}
+
+func nodeHealth(n *node.Node) (bool, any) {
+	st := n.Status()
+	ready := n.Ready()
+	return ready, map[string]any{
+		"role": "node", "ready": ready, "worker": st.Worker, "variant": st.Variant,
+		"peers": len(n.Peers()), "served": st.Served, "in_flight": st.InFlight,
+	}
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/meshctl/meshctl/internal/config"
+)
+
+// levelTrace is below slog's own levels, as the JavaScript nodes have one.
+const levelTrace = slog.LevelDebug - 4
+
+// newLogger writes to w what --log-level and --log-format ask for.
+func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: logLevel(cfg.LogLevel), ReplaceAttr: lowerLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func logLevel(name string) slog.Level {
+	switch name {
+	case "trace":
+		return levelTrace
+	case "debug":
+		return slog.LevelDebug
+	case "warn":
+		return slog.LevelWarn
+	case "error":
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// lowerLevel writes levels as --log-level has them.
+func lowerLevel(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) > 0 || a.Key != slog.LevelKey {
+		return a
+	}
+	level, ok := a.Value.Any().(slog.Level)
+	if !ok {
+		return a
+	}
+	if level == levelTrace {
+		return slog.String(a.Key, "trace")
+	}
+	return slog.String(a.Key, strings.ToLower(level.String()))
+}

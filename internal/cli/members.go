@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/meshctl/meshctl/configs"
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+)
+
+// starterName is what messages call the embedded schema.
+const starterName = "starter-schema.yaml"
+
+// loadKeys gets the keys, and tells of a new or unsafe keys file.
+func (a *App) loadKeys(cfg *config.Config) (config.KeyRing, error) {
+	ring, err := cfg.LoadKeys()
+	if err != nil {
+		return ring, err
+	}
+	if ring.Created {
+		a.notice("created %s with new random keys; every member of this mesh needs the same file", ring.Source)
+	}
+	if ring.Warning != "" {
+		a.notice("warning: %s", ring.Warning)
+	}
+	return ring, nil
+}
+
+// loadSchema reads a schema file, or the starter schema where path is empty.
+func loadSchema(path string) (*schema.Schema, error) {
+	if path == "" {
+		return schema.Parse(starterName, configs.StarterSchema)
+	}
+	data, err := readLimited(path, schema.MaxSize)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &config.NotFoundError{What: "schema", Path: path, Hint: "meshctl init writes a sample"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read schema: %w", err)
+	}
+	return schema.Parse(path, data)
+}
+
+// schemaDir is what relative paths in a schema file start from.
+func schemaDir(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Dir(path)
+}
+
+// errTooLarge is wrapped where input is over its limit.
+var errTooLarge = errors.New("too large")
+
+func readLimited(path string, limit int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, path, limit)
+}
+
+func readAll(r io.Reader, name string, limit int) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("%s: %w: more than %s", name, errTooLarge, config.Bytes(limit))
+	}
+	return data, nil
+}
+
+// operatorConfig is what a command that only asks connects with.
+func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
+	ring, err := a.loadKeys(cfg)
+	if err != nil {
+		return node.Config{}, err
+	}
+	nc := node.Config{
+		Keys:          ring.Keys,
+		Worker:        cfg.As,
+		Master:        cfg.Master,
+		DiscoveryPort: cfg.DiscoveryPort,
+		MaxPayload:    int(cfg.MaxPayload),
+		Timeout:       cfg.Timeout,
+		Version:       a.Build.Version,
+		Logger:        slog.New(slog.DiscardHandler),
+	}
+	if cfg.Schema != "" {
+		if nc.Schema, err = loadSchema(cfg.Schema); err != nil {
+			return node.Config{}, err
+		}
+	}
+	return nc, nil
+}
+
+// connect joins the mesh as the operator. The caller closes what it gets.
+func (a *App) connect(ctx context.Context, cfg *config.Config) (*node.Operator, error) {
+	nc, err := a.operatorConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return node.Connect(ctx, nc)
+}
+
+// splitTarget takes WORKER.COMMAND apart.
+func splitTarget(target string) (worker, command string, err error) {
+	worker, command, ok := strings.Cut(target, ".")
+	if !ok {
+		return "", "", usagef("write WORKER.COMMAND, as in worker.status", "%q names no command", target)
+	}
+	if err := schema.ValidWorker(worker); err != nil {
+		return "", "", &usageError{err.Error(), "write WORKER.COMMAND, as in worker.status"}
+	}
+	if err := schema.ValidCommand(command); err != nil {
+		return "", "", &usageError{err.Error(), "write WORKER.COMMAND, as in worker.status"}
+	}
+	return worker, command, nil
+}
