@@ -147,6 +147,7 @@ func TestExecFailures(t *testing.T) {
 func TestExecKillsGroup(t *testing.T) {
 	for _, how := range []string{"deadline", "timeout of the method", "cancel"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			file := filepath.Join(t.TempDir(), "pid")
 			m := schema.Method{Exec: self(t, "stubborn", file)}
 			want, r := wire.CodeTimeout, request("test", `{}`)
