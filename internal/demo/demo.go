@@ -76,7 +76,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	m, err := master.New(master.Config{Keys: keys, Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger})
+	envelope, err := seal.NewEnvelope(keys.Private)
+	if err != nil {
+		return err
+	}
+	m, err := master.New(master.Config{Keys: keys, Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger, Envelope: envelope})
 	if err != nil {
 		return err
 	}
@@ -94,19 +98,19 @@ func Run(ctx context.Context, cfg Config) error {
 		case <-time.After(10 * time.Second):
 			return errors.New("the demo's master did not start")
 		}
-		return runNodes(ctx, cfg, s, keys, m.Addr())
+		return runNodes(ctx, cfg, s, keys, envelope, m.Addr())
 	})
 	return outer.Wait()
 }
 
-func runNodes(ctx context.Context, cfg Config, s *schema.Schema, keys seal.Keys, addr net.Addr) error {
+func runNodes(ctx context.Context, cfg Config, s *schema.Schema, keys seal.Keys, envelope *seal.Envelope, addr net.Addr) error {
 	g, ctx := errgroup.WithContext(ctx)
 	mesh := Mesh{Master: net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.(*net.TCPAddr).Port)), Keys: keys}
 	var nodes []*node.Node
 	for _, v := range variants {
 		n, err := node.New(node.Config{
 			Keys: keys, Worker: v.worker, Variant: v.variant, Master: mesh.Master, Host: "127.0.0.1",
-			Schema: s, Handlers: handlers(v.worker, v.variant), Version: cfg.Version, Logger: cfg.Logger, DrainTimeout: 2 * time.Second,
+			Schema: s, Handlers: handlers(v.worker, v.variant), Version: cfg.Version, Logger: cfg.Logger, DrainTimeout: 2 * time.Second, Envelope: envelope,
 		})
 		if err != nil {
 			return err

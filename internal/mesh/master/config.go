@@ -22,4 +22,8 @@ type Config struct {
 	MaxPayload int          // plaintext bytes in one message; default wire.DefaultMaxPayload
 	Version    string       // shown to other meshctl peers
 	Logger     *slog.Logger // default: discards
+
+	// Envelope seals with Keys. Peers in one process may share one, and then pay for
+	// one key derivation between them; default: one of its own.
+	Envelope *seal.Envelope
 }

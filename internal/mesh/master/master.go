@@ -57,21 +57,21 @@ func New(cfg Config) (*Master, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
-	if err != nil {
-		return nil, err
+	if cfg.Envelope == nil {
+		var err error
+		if cfg.Envelope, err = seal.NewEnvelope(cfg.Keys.Private); err != nil {
+			return nil, err
+		}
 	}
 	m := &Master{
-		cfg: cfg, log: cfg.Logger, envelope: envelope, nodes: &registry.Memory{},
+		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, nodes: &registry.Memory{},
 		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
 	}
+	var err error
 	m.server, err = socketio.New(socketio.Config{
-		Envelope: envelope, MaxPayload: cfg.MaxPayload, Logger: cfg.Logger, Accept: m.accept,
+		Envelope: cfg.Envelope, MaxPayload: cfg.MaxPayload, Logger: cfg.Logger, Accept: m.accept,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
+	return m, err
 }
 
 // Run serves until ctx ends, and then returns nil; or it returns why it cannot.

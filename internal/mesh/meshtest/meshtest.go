@@ -29,6 +29,10 @@ type Mesh struct {
 	Schema *schema.Schema
 	Addr   string // of the master
 	Master *Master
+
+	// Envelope is shared by all peers, which spares the tests hundreds of key
+	// derivations; nil before a peer starts gives that peer its own.
+	Envelope *seal.Envelope
 }
 
 // Master is a running master.
@@ -41,7 +45,7 @@ type Master struct {
 type Node struct {
 	*node.Node
 	Stop func() error // drains it and waits; gives what Run returned; safe to repeat
-	Done <-chan struct{}
+	Wait func() error // waits until it ends by itself; gives what Run returned
 }
 
 // Parse reads a schema in YAML.
@@ -57,7 +61,11 @@ func Parse(t testing.TB, yaml string) *schema.Schema {
 // New starts a master with the schema. The test ends everything.
 func New(t testing.TB, yaml string) *Mesh {
 	t.Helper()
-	m := &Mesh{t: t, Schema: Parse(t, yaml)}
+	envelope, err := seal.NewEnvelope(Keys.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Mesh{t: t, Schema: Parse(t, yaml), Envelope: envelope}
 	m.Master = m.StartMaster(0)
 	m.Addr = m.Master.Addr().String()
 	return m
@@ -66,7 +74,7 @@ func New(t testing.TB, yaml string) *Mesh {
 // StartMaster starts another master on a port (0: a free one), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
-	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test"})
+	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope})
 	if err != nil {
 		m.t.Fatalf("new master: %v", err)
 	}
@@ -106,7 +114,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	m.t.Helper()
 	cfg := node.Config{
 		Keys: Keys, Worker: worker, Variant: variant, Master: m.Addr, Host: "127.0.0.1",
-		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test",
+		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope,
 	}
 	for _, o := range options {
 		o(&cfg)
@@ -122,22 +130,25 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 		defer close(done)
 		result = n.Run(ctx)
 	}()
+	wait := func() error {
+		Await(m.t, done, worker+"/"+variant+" to end")
+		return result
+	}
 	stop := func() error {
 		cancel()
-		Await(m.t, done, worker+"/"+variant+" to stop")
-		return result
+		return wait()
 	}
 	m.t.Cleanup(func() {
 		n.Kill()
 		_ = stop()
 	})
-	return &Node{Node: n, Stop: stop, Done: done}
+	return &Node{Node: n, Stop: stop, Wait: wait}
 }
 
 // Operator connects the command line's kind of peer.
 func (m *Mesh) Operator(options ...Option) *node.Operator {
 	m.t.Helper()
-	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test"}
+	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope}
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -48,6 +48,10 @@ type Config struct {
 	Hooks   Hooks
 	Version string       // shown to other meshctl peers
 	Logger  *slog.Logger // default: discards
+
+	// Envelope seals with Keys. Peers in one process may share one, and then pay for
+	// one key derivation between them; default: one of its own.
+	Envelope *seal.Envelope
 }
 
 // Hooks are told of the node's connections, one after another on a goroutine of

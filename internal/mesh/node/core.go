@@ -69,12 +69,14 @@ func newCore(cfg Config) (*core, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
-	if err != nil {
-		return nil, err
+	if cfg.Envelope == nil {
+		var err error
+		if cfg.Envelope, err = seal.NewEnvelope(cfg.Keys.Private); err != nil {
+			return nil, err
+		}
 	}
 	c := &core{
-		cfg: cfg, log: cfg.Logger, envelope: envelope,
+		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope,
 		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
 			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
 		}},

@@ -28,23 +28,22 @@ func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*pe
 	return err
 }
 
-func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) error {
+func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) (err error) {
 	declare := wire.Declare{Worker: as, Variant: c.self.Variant, Meshctl: c.self.Meshctl}
 	if !l.meshctl() && as != wire.OperatorWorker {
 		declare.Port = c.self.Port
 	}
-	l.Trust() // we chose whom to dial
 	if err := rpc.Event(l, wire.EventDeclare, declare); err != nil {
 		return err
 	}
 	if l.meshctl() {
-		var err error
 		if l, err = c.awaitAccepted(ctx, l); err != nil {
 			return err
 		}
 	}
+	l.Trust()
 	p := c.peers.add(l)
-	defer func() { c.peers.remove(p, l.Link) }()
+	defer func() { c.peers.remove(p, l.Link, err) }()
 	ready(p, l)
 	return c.serve(ctx, p, l)
 }

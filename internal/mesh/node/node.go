@@ -20,7 +20,6 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
-	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 

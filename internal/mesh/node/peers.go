@@ -98,8 +98,7 @@ func (p *peers) add(l *peerLink) *peer {
 	p.mu.Unlock()
 
 	for _, old := range replaced {
-		old.Close(errReplaced)
-		pr.pending.LinkLost(old.Link)
+		go old.Close(errReplaced) // its reader does the rest
 	}
 	if first {
 		p.core.log.Info("connected", "worker", l.peer.Worker, "variant", l.peer.Variant, "ip", l.peer.IP, "kind", l.peer.Kind(), "dialed", l.Info().Dialed)
@@ -108,8 +107,10 @@ func (p *peers) add(l *peerLink) *peer {
 	return pr
 }
 
-// remove forgets a link that has ended and fails the requests that were sent over it.
-func (p *peers) remove(pr *peer, l link.Link) {
+// remove ends a link for the given reason, forgets it, and fails the requests that were
+// sent over it. Its reader calls it when nothing more is to be read.
+func (p *peers) remove(pr *peer, l link.Link, reason error) {
+	l.Close(reason)
 	p.mu.Lock()
 	var who wire.Peer
 	before := len(pr.links)

@@ -14,10 +14,13 @@ type linked struct{ *core }
 func (n linked) inTurn(_ context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
 	ring := n.peers.ring(worker)
 	return func(yield func(target, *wire.Error) bool) {
-		first, rest, ok := ring.From()
+		turn := ring.From
 		if !sel.IsZero() {
-			first, rest, ok = ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
+			turn = func() (*peer, iter.Seq[*peer], bool) {
+				return ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
+			}
 		}
+		first, rest, ok := turn()
 		if !ok || !yield(n.target(first), nil) {
 			return
 		}

@@ -30,7 +30,7 @@ func (c *core) accept(ctx context.Context, l link.Link) {
 	l.Close(c.serveAccepted(ctx, l))
 }
 
-func (c *core) serveAccepted(ctx context.Context, l link.Link) error {
+func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	msg, err := l.Receive(ctx)
 	for err == nil && msg.Event != wire.EventDeclare {
 		msg, err = l.Receive(ctx) // whatever a stranger says before is void
@@ -52,7 +52,7 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) error {
 	l.Trust()
 	pl := &peerLink{Link: l, peer: who}
 	p := c.peers.add(pl)
-	defer c.peers.remove(p, l)
+	defer func() { c.peers.remove(p, l, err) }()
 	if pl.meshctl() {
 		answer := wire.Declared{Worker: who.Worker, Variant: who.Variant, ClientID: l.Info().ID, Meshctl: c.introduction()}
 		if err := rpc.Event(l, wire.EventDeclared, answer); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -55,14 +56,12 @@ func (n *Node) attend(ctx context.Context, accepted func()) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		n.master.link.Store(nil)
-		n.declared.Store(false)
-		n.master.pending.LinkLost(l)
-	}()
 	n.master.link.Store(&l)
 	err = n.converse(ctx, l, accepted)
+	n.master.link.Store(nil)
+	n.declared.Store(false)
 	l.Close(err)
+	n.master.pending.LinkLost(l)
 	return err
 }
 
@@ -108,7 +107,6 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 			Hint: "check that it runs and that --master names it",
 		}
 	}
-	l.Trust()
 	return l, nil
 }
 
@@ -122,6 +120,10 @@ func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire
 	for {
 		msg, err := l.Receive(ctx)
 		switch {
+		case errors.Is(err, seal.ErrKeyMismatch), wire.CodeOf(err) == wire.CodeKeyMismatch:
+			return wire.Declared{}, keyMismatch("the master has another private key")
+		case wire.CodeOf(err) != "":
+			return wire.Declared{}, err
 		case errors.Is(err, link.ErrClosed):
 			return wire.Declared{}, keyMismatch("the master closed the connection instead of accepting; its keys are probably others")
 		case err != nil:
@@ -129,8 +131,10 @@ func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire
 		}
 		switch msg.Event {
 		case wire.EventDeclared:
+			l.Trust()
 			return wire.DecodeDeclared(msg.Body)
 		case wire.EventError:
+			l.Trust() // it has our keys
 			e, err := wire.DecodeErrorMessage(msg.Body)
 			if err != nil {
 				return wire.Declared{}, err

@@ -3,6 +3,7 @@
 package route
 
 import (
+	"iter"
 	"slices"
 	"sync/atomic"
 )
@@ -24,7 +25,7 @@ func (r *Ring[T]) All() []T {
 
 // From returns the members in the order in which a request should try them: the
 // one whose turn it is first. Each call moves the turn on by one.
-func (r *Ring[T]) From() (first T, rest func(yield func(T) bool), ok bool) {
+func (r *Ring[T]) From() (first T, rest iter.Seq[T], ok bool) {
 	all := r.All()
 	if len(all) == 0 {
 		return first, nil, false
@@ -59,7 +60,7 @@ func (r *Ring[T]) Remove(v T) {
 }
 
 // FromSelected is From over the members that keep accepts.
-func (r *Ring[T]) FromSelected(keep func(T) bool) (first T, rest func(yield func(T) bool), ok bool) {
+func (r *Ring[T]) FromSelected(keep func(T) bool) (first T, rest iter.Seq[T], ok bool) {
 	selected := Ring[T]{}
 	members := slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
 	selected.members.Store(&members)

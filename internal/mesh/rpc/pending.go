@@ -41,7 +41,9 @@ func (p *Pending) Settle(r wire.Response) bool {
 	return true
 }
 
-// LinkLost fails every request that was sent over l with peer_lost.
+// LinkLost fails every request that was sent over l with peer_lost. Whoever reads from
+// l calls it once l is closed and all that had arrived was read: then no request can
+// be left behind, as nothing more can be sent over l.
 func (p *Pending) LinkLost(l link.Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +70,7 @@ func (p *Pending) Len() int {
 func (p *Pending) Late() uint64 { return p.late.Load() }
 
 // Do sends cmd, which has a UID, over l and blocks for its response, until ctx ends
-// or the link is lost. Errors are *wire.Error; Temporary is set on those that mean
+// or LinkLost says that the link is. Errors are *wire.Error; Temporary is set on those that mean
 // that nothing was sent. When ctx ends early the other end is told to cancel if
 // cancels is set (meshctl peers).
 func (p *Pending) Do(ctx context.Context, l link.Link, cmd wire.Command, cancels bool) (json.RawMessage, error) {
@@ -87,11 +89,6 @@ func (p *Pending) Do(ctx context.Context, l link.Link, cmd wire.Command, cancels
 	select {
 	case r := <-c.done:
 		return outcome(r)
-	case <-l.Done():
-		// The owner of the link calls LinkLost as well, but perhaps has not yet come
-		// to it, or was never to. A response that was read before wins.
-		p.LinkLost(l)
-		return outcome(<-c.done)
 	case <-ctx.Done():
 		if !p.drop(cmd.UID) {
 			return outcome(<-c.done) // settled in this very moment

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+)
 
 // Event names. The first group is what JavaScript nodes speak.
 const (
@@ -34,7 +38,7 @@ const (
 // OperatorWorker is the worker name of meshctl's own command line (call, ls, …)
 // where it is no worker of the schema. It is not a valid schema name, so that no
 // worker can be mistaken for it; only meshctl peers accept it.
-const OperatorWorker = "@operator"
+const OperatorWorker = schema.Operator
 
 // Peer names one running variant of a worker and where its mesh server listens.
 type Peer struct {
