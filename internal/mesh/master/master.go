@@ -135,8 +135,10 @@ func listenError(op, flag string, err error) error {
 func (m *Master) accept(ctx context.Context, l link.Link) {
 	s := &session{m: m, link: l}
 	err := s.serve(ctx)
-	m.mu.Lock()
-	m.leave(s)
-	m.mu.Unlock()
+	if ctx.Err() == nil { // a master that ends says of nobody that it left
+		m.mu.Lock()
+		m.leave(s)
+		m.mu.Unlock()
+	}
 	l.Close(err)
 }

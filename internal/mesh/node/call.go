@@ -204,7 +204,7 @@ func (c *core) ask(ctx context.Context, t target, uid string, cmd *schema.Comman
 		}
 		return reply
 	}
-	result, err := p.pending.Do(ctx, l, request, l.meshctl())
+	result, err := p.pending.Do(ctx, l.Link, request, l.meshctl())
 	if err != nil {
 		reply.Err = rpc.AsError(err)
 	} else if cmd.Responds {

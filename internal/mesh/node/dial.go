@@ -95,10 +95,25 @@ type dialers struct {
 	byName map[peerName]*dialer
 }
 
+// dialer dials one node again and again. It lives as long as it is wanted, and then
+// until the link that it has ends: a node that the master lost may well be there, and
+// is often named again.
 type dialer struct {
-	to     wire.Peer
+	to peerAt
+
+	// Guarded by dialers.mu.
 	epoch  int
-	cancel context.CancelFunc // stops trying, not the link
+	wanted bool
+	trying context.Context // ends when the dialer is not wanted (any more)
+	cancel context.CancelFunc
+}
+
+// peerAt is a peer at an address.
+type peerAt struct{ wire.Peer }
+
+// same tells whether a link to p is a link to q.
+func (p peerAt) same(q wire.Peer) bool {
+	return p.IP == q.IP && p.Port == q.Port && p.Kind() == q.Kind() && !otherInstance(p.Peer, q)
 }
 
 // add starts to dial a peer, or goes on to its new address.
@@ -109,54 +124,73 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if old := d.byName[name]; old != nil {
-		old.epoch = d.epoch
-		if old.to.IP == to.IP && old.to.Port == to.Port && !otherInstance(old.to, to) && old.to.Kind() == to.Kind() {
-			return
-		}
-		old.cancel()
+	x := d.byName[name]
+	if x != nil && !x.to.same(to) {
+		x.drop()
+		x = nil
 	}
-	trying, cancel := context.WithCancel(ctx)
-	x := &dialer{to: to, epoch: d.epoch, cancel: cancel}
-	d.byName[name] = x
-	d.wg.Go(func() { d.run(ctx, trying, to) })
+	if x == nil {
+		x = &dialer{to: peerAt{to}}
+		d.byName[name] = x
+		defer d.wg.Go(func() { d.run(ctx, x) })
+	}
+	x.epoch = d.epoch
+	if !x.wanted {
+		x.wanted = true
+		x.trying, x.cancel = context.WithCancel(ctx)
+	}
 }
 
-// run dials again and again until trying ends. The link it has then stays until it
-// ends itself, or ctx does: a node that the master lost may well be there.
-func (d *dialers) run(ctx, trying context.Context, to wire.Peer) {
+// drop says that a dialer is not wanted. dialers.mu is held.
+func (x *dialer) drop() {
+	x.wanted = false
+	x.cancel()
+}
+
+func (d *dialers) run(ctx context.Context, x *dialer) {
 	wait := newBackoff()
-	for trying.Err() == nil {
-		var attempt context.Context
-		var stop context.CancelFunc
-		attempt, stop = context.WithCancel(ctx)
+	for {
+		trying, ok := d.goOn(ctx, x)
+		if !ok {
+			return
+		}
+		attempt, stop := context.WithCancel(ctx)
 		// Until the link is up the attempt ends with trying; after that, with ctx.
 		release := context.AfterFunc(trying, stop)
-		err := d.core.open(attempt, to, d.core.self.Worker, func(*peer, *peerLink) {
+		err := d.core.open(attempt, x.to.Peer, d.core.self.Worker, func(*peer, *peerLink) {
 			wait.Reset()
 			release()
 		})
 		release()
 		stop()
-		if trying.Err() != nil {
-			return
-		}
 		pauseFor := wait.NextBackOff()
-		d.core.log.Debug("a link is down", "peer", to.Name(), "error", err, "retry_in", pauseFor)
-		if !pause(trying, pauseFor) {
-			return
+		d.core.log.Debug("a link is down", "peer", x.to.Name(), "error", err, "retry_in", pauseFor)
+		if trying.Err() == nil {
+			pause(trying, pauseFor)
 		}
 	}
+}
+
+// goOn tells whether a dialer has to try (again), and if not takes it out.
+func (d *dialers) goOn(ctx context.Context, x *dialer) (context.Context, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if x.wanted && ctx.Err() == nil {
+		return x.trying, true
+	}
+	x.cancel()
+	if name := (peerName{x.to.Worker, x.to.Variant}); d.byName[name] == x {
+		delete(d.byName, name)
+	}
+	return nil, false
 }
 
 // remove stops dialling a peer. A link that is up stays up.
 func (d *dialers) remove(worker, variant string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := peerName{worker, variant}
-	if x := d.byName[name]; x != nil {
-		x.cancel()
-		delete(d.byName, name)
+	if x := d.byName[peerName{worker, variant}]; x != nil {
+		x.drop()
 	}
 }
 
@@ -175,8 +209,7 @@ func (d *dialers) forget(epoch int) {
 	defer d.mu.Unlock()
 	for name, x := range d.byName {
 		if x.epoch < epoch && !d.core.peers.linked(name.worker, name.variant) {
-			x.cancel()
-			delete(d.byName, name)
+			x.drop()
 		}
 	}
 }
