@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -156,14 +155,12 @@ func TestExamplesCancel(t *testing.T) {
 	for target, want := range map[string]string{"text.slow_count": "canceled after", "shop.haggle": "haggle was canceled"} {
 		t.Run(target, func(t *testing.T) {
 			var log syncBuffer
-			worker, _, _ := strings.Cut(target, ".")
+			worker, command, _ := strings.Cut(target, ".")
 			m := startExamples(t, slog.New(slog.NewTextHandler(&log, nil)), worker)
-			// So that it is up, and the request does not end before it was begun.
-			_, _ = m.call(t, map[string]string{"text": "text.count", "shop": "shop.quote"}[worker], `{}`)
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(50*time.Millisecond, cancel)
-			payload := fmt.Sprintf(`{"text":%q}`, strings.Repeat("word ", 100))
-			if _, err := m.CallJSON(ctx, target, json.RawMessage(payload)); wire.CodeOf(err) != wire.CodeCanceled {
+			set := m.workers[worker]
+			h, _ := set.Handler(command)
+			r := request(command, fmt.Sprintf(`{"text":%q}`, strings.Repeat("word ", 100)))
+			if err := cancelInFlight(t, set, h, r); wire.CodeOf(err) != wire.CodeCanceled {
 				t.Errorf("got %v", err)
 			}
 			eventually(t, "the program says that it was canceled", func() bool { return strings.Contains(log.String(), want) })

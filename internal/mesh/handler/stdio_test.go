@@ -88,6 +88,39 @@ func up(s *Set) bool {
 	return !slices.ContainsFunc(s.Programs(), func(p ProgramStatus) bool { return !p.Up })
 }
 
+// inFlight counts the requests that were written to the set's first program and are
+// not answered.
+func inFlight(set *Set) int {
+	s := set.processes[0].session.Load()
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, p := range s.pending {
+		if p.sent {
+			n++
+		}
+	}
+	return n
+}
+
+// cancelInFlight cancels r when it has been written, and gives what Handle returns.
+func cancelInFlight(t *testing.T, set *Set, h Handler, r *Request) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Handle(ctx, r)
+		ended <- err
+	}()
+	eventually(t, "the request is in flight", func() bool { return inFlight(set) == 1 })
+	cancel()
+	return <-ended
+}
+
 // startRPC runs the rpc program for all of its commands.
 func startRPC(t testing.TB, cfg Config, args ...string) (*Set, ask, func()) {
 	t.Helper()
@@ -249,10 +282,7 @@ func TestStdioRunnerOfOne(t *testing.T) {
 func TestStdioCancel(t *testing.T) {
 	set, ask, _ := startRPC(t, Config{})
 	h, _ := set.Handler("hang")
-	r := request("hang", `{}`)
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err := h.Handle(ctx, r); wire.CodeOf(err) != wire.CodeCanceled {
+	if err := cancelInFlight(t, set, h, request("hang", `{}`)); wire.CodeOf(err) != wire.CodeCanceled {
 		t.Errorf("got %v, want canceled", err)
 	}
 	eventually(t, "the program was told", func() bool {
@@ -273,19 +303,7 @@ func TestStdioRestart(t *testing.T) {
 			results <- err
 		}()
 	}
-	p := set.processes[0]
-	eventually(t, "all hang", func() bool {
-		s := p.session.Load()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		n := 0
-		for _, r := range s.pending {
-			if r.sent {
-				n++
-			}
-		}
-		return n == hanging
-	})
+	eventually(t, "all hang", func() bool { return inFlight(set) == hanging })
 	go func() {
 		_, err := ask("die", `{}`)
 		results <- err
@@ -452,12 +470,7 @@ func TestStdioStop(t *testing.T) {
 		_, err := ask("hang", `{}`)
 		hung <- err
 	}()
-	eventually(t, "it hangs", func() bool {
-		s := set.processes[0].session.Load()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.pending) == 1
-	})
+	eventually(t, "it hangs", func() bool { return inFlight(set) == 1 })
 	began := time.Now()
 	stop()
 	if d := time.Since(began); d < stdioTerm || d > patience/2 {
