@@ -12,6 +12,8 @@ import (
 func TestJavaScriptMesh(t *testing.T) {
 	for _, sio := range lines {
 		t.Run(fmt.Sprint("master", sio), func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
 			k, schema := newKeys(), pair(dials{left: true, right: true})
 			master := jsMaster(t, sio, k, schema, options{"selfAddress": sio == 3})
 			left1 := jsNode(t, 3, k, schema, master.port, "left", "l1", nil)

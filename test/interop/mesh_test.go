@@ -5,13 +5,22 @@ import (
 	"encoding/json"
 	"maps"
 	"net"
+	"os"
 	"reflect"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// meshctlBinary is what all tests that need the command itself run.
+var meshctlBinary builder
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(meshctlBinary.dir) // in the folder for temporary files; "" does nothing
+		os.Exit(code)
+	}))
+}
 
 type keys struct{ public, private string }
 

@@ -1,0 +1,136 @@
+package interop
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/meshctl/meshctl/internal/mesh/node"
+)
+
+// TestMasterKilled ends masters of both kinds with SIGKILL: links and calls between a
+// JavaScript node and a meshctl node go on, and both come back to its successor.
+func TestMasterKilled(t *testing.T) {
+	type restartable struct {
+		kill, start func()
+		port        int
+	}
+	masters := map[string]func(*testing.T, keys, options) restartable{
+		"js": func(t *testing.T, k keys, schema options) restartable {
+			m := jsMaster(t, 4, k, schema, nil)
+			return restartable{m.kill, func() { m.again(k, options{"port": m.port}) }, m.port}
+		},
+		"meshctl": func(t *testing.T, k keys, schema options) restartable {
+			m := serveMaster(t, k, schema, freePort(t))
+			return restartable{m.kill, func() { serveMaster(t, k, schema, m.port) }, m.port}
+		},
+	}
+	for name, start := range masters {
+		t.Run(name, func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
+			k, schema := newKeys(), pair(dials{left: true, right: true})
+			master := start(t, k, schema)
+			left := jsNode(t, 3, k, schema, master.port, "left", "l1", nil)
+			right := startNode(t, k, schema, master.port, "right", "r1")
+			left.await("connection", link("right", "r1", true))
+			left.await("connection", link("right", "r1", false))
+			right.await("connection", of("left", "l1"))
+
+			master.kill()
+			left.await("master-lost")
+			bothWays(t, left, right)
+			master.start()
+			left.await("declared")
+			right.await("declared")
+			bothWays(t, left, right)
+			if left.count("disconnection")+right.count("disconnection") > 0 {
+				t.Error("the master's restart cost a link")
+			}
+
+			t.Log("a node that comes later is announced to both")
+			jsNode(t, 4, k, schema, master.port, "left", "l2", nil)
+			right.await("connection", of("left", "l2"))
+		})
+	}
+}
+
+// bothWays has each node call the other.
+func bothWays(t *testing.T, left *peer, right *goNode) {
+	t.Helper()
+	if _, err := left.call("right.echo", 1, nil); err != nil {
+		t.Errorf("JavaScript calls meshctl: %v", err)
+	}
+	replies, err := right.ask("left.echo", 1, node.CallOptions{Only: []string{"l1"}})
+	if err != nil {
+		t.Fatalf("meshctl calls JavaScript: %v", err)
+	}
+	repliers(t, "echo", "1", replies)
+}
+
+// TestNodeKilled ends a JavaScript node with SIGKILL and starts it again, whoever dials.
+func TestNodeKilled(t *testing.T) {
+	for i, d := range []dials{{left: true}, {right: true}} {
+		sio := lines[i]
+		t.Run(fmt.Sprintf("socket.io %d/js dials %v", sio, d.left), func(t *testing.T) {
+			requireJS(t)
+			t.Parallel()
+			k, schema := newKeys(), pair(d)
+			master := startMaster(t, k, schema)
+			right := startNode(t, k, schema, master.port, "right", "r1")
+			left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
+			right.await("connection", of("left", "l1"))
+			left.await("connection", link("right", "r1", d.left))
+
+			left.kill()
+			right.await("disconnection", of("left", "l1"))
+			left = left.again(k, nil)
+			right.await("connection", of("left", "l1"))
+			left.await("connection", link("right", "r1", d.left))
+			bothWays(t, left, right)
+		})
+	}
+}
+
+// TestMeshctlNodeKilled ends a meshctl node with SIGKILL and starts it again, whoever
+// dials and whatever the master.
+func TestMeshctlNodeKilled(t *testing.T) {
+	for _, jsMastered := range []bool{false, true} {
+		for i, d := range []dials{{left: true}, {right: true}} {
+			sio := lines[i]
+			t.Run(fmt.Sprintf("js master %v/socket.io %d/js dials %v", jsMastered, sio, d.left), func(t *testing.T) {
+				requireJS(t)
+				t.Parallel()
+				k, schema := newKeys(), pair(d)
+				port := 0
+				if jsMastered {
+					port = jsMaster(t, sio, k, schema, nil).port
+				} else {
+					port = startMaster(t, k, schema).port
+				}
+				left := jsNode(t, sio, k, schema, port, "left", "l1", nil)
+				right := join(t, k, schema, port, "right", "r1")
+				left.await("connection", link("right", "r1", d.left))
+				echo(t, left)
+
+				right.kill()
+				left.await("disconnection", of("right", "r1"))
+				if d.left {
+					left.await("removenode", of("right", "r1"))
+				}
+				join(t, k, schema, port, "right", "r1")
+				left.await("connection", link("right", "r1", d.left))
+				echo(t, left)
+			})
+		}
+	}
+}
+
+// echo has left call the built-in echo of right.
+func echo(t *testing.T, left *peer) {
+	t.Helper()
+	got, err := left.call("right.echo", options{"n": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantJSON(t, got, `{"echo":{"n":1}}`)
+}
