@@ -53,7 +53,7 @@ or in four terminals:
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newCmdServeMaster(app, nil), newCmdJoin(app, nil))
+	add(groupRun, newCmdDemo(app), newCmdServeMaster(app, nil), newCmdJoin(app, nil))
 	add(groupUse, newCmdCall(app, nil), newCmdList(app, nil))
 	add(groupKnow, newCmdInit(app), newCmdSchema(app), newCmdExplain(app, nil), newCmdKeys(app), newCmdConfig(app))
 	root.AddCommand(newCmdVersion(app), &cobra.Command{

@@ -37,6 +37,7 @@ var variants = []struct{ worker, variant string }{
 // Config is what a demonstration needs. Out is told of what happens; calls of its
 // methods come from one goroutine.
 type Config struct {
+	Keys    seal.Keys
 	Out     Output
 	Version string
 	Logger  *slog.Logger
@@ -52,9 +53,8 @@ type Output interface {
 
 // Mesh is where the demonstration's mesh can be reached.
 type Mesh struct {
-	Master string    // host:port
-	Keys   seal.Keys // random, for this run only
-	Nodes  []string  // "worker/variant"
+	Master string   // host:port
+	Nodes  []string // "worker/variant"
 }
 
 // Call is one call of the demonstration.
@@ -72,15 +72,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	keys, err := seal.GenerateKeys()
+	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
 	if err != nil {
 		return err
 	}
-	envelope, err := seal.NewEnvelope(keys.Private)
-	if err != nil {
-		return err
-	}
-	m, err := master.New(master.Config{Keys: keys, Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger, Envelope: envelope})
+	m, err := master.New(master.Config{Keys: cfg.Keys, Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger, Envelope: envelope})
 	if err != nil {
 		return err
 	}
@@ -98,18 +94,18 @@ func Run(ctx context.Context, cfg Config) error {
 		case <-time.After(10 * time.Second):
 			return errors.New("the demo's master did not start")
 		}
-		return runNodes(ctx, cfg, s, keys, envelope, m.Addr())
+		return runNodes(ctx, cfg, s, envelope, m.Addr())
 	})
 	return outer.Wait()
 }
 
-func runNodes(ctx context.Context, cfg Config, s *schema.Schema, keys seal.Keys, envelope *seal.Envelope, addr net.Addr) error {
+func runNodes(ctx context.Context, cfg Config, s *schema.Schema, envelope *seal.Envelope, addr net.Addr) error {
 	g, ctx := errgroup.WithContext(ctx)
-	mesh := Mesh{Master: net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.(*net.TCPAddr).Port)), Keys: keys}
+	mesh := Mesh{Master: net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.(*net.TCPAddr).Port))}
 	var nodes []*node.Node
 	for _, v := range variants {
 		n, err := node.New(node.Config{
-			Keys: keys, Worker: v.worker, Variant: v.variant, Master: mesh.Master, Host: "127.0.0.1",
+			Keys: cfg.Keys, Worker: v.worker, Variant: v.variant, Master: mesh.Master, Host: "127.0.0.1",
 			Schema: s, Handlers: handlers(v.worker, v.variant), Version: cfg.Version, Logger: cfg.Logger, DrainTimeout: 2 * time.Second, Envelope: envelope,
 		})
 		if err != nil {
