@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -253,7 +252,7 @@ func (o *callOutput) verdict(res *node.Result) *reported {
 		v.code = first(codes)
 		v.message = fmt.Sprintf("no variant of %s answered: all %d failed with %s", res.Worker, total, v.code)
 		if total == 1 {
-			v.message = errors.Join(res.Replies[0].Err).Error()
+			v.message = res.Replies[0].Err.Message
 		}
 	}
 	return v

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/master"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 )
@@ -101,6 +102,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		if err := dumpAddress(cfg.DumpAddress, m.Addr()); err != nil {
 			return err
 		}
+		log.Info("master listens", "address", m.Addr().String(), "discovery", discoveryText(m), "keys", ring.Keys.Fingerprint())
 		opts.greet(m, ring)
 		return nil
 	})
@@ -116,11 +118,10 @@ func (opts *serveMasterOptions) greet(m *master.Master, ring config.KeyRing) {
 	if source == "" {
 		source = "the starter schema (meshctl schema show; meshctl init writes one to change)"
 	}
-	discovery := "off"
 	next := " --master HOST:" + strconv.Itoa(portOf(m.Addr()))
 	if a := m.DiscoveryAddr(); a != nil {
-		discovery, next = a.String(), ""
-		if p := portOf(a); p != defaultDiscoveryPort {
+		next = ""
+		if p := portOf(a); p != node.DefaultDiscoveryPort {
 			next = " --discovery-port " + strconv.Itoa(p)
 		}
 	}
@@ -133,7 +134,14 @@ func (opts *serveMasterOptions) greet(m *master.Master, ring config.KeyRing) {
   next, in other terminals:
     meshctl join worker%s
     meshctl call worker.status%s
-`, m.Addr(), discovery, source, ring.Source, ring.Keys.Fingerprint(), next, next)
+`, m.Addr(), discoveryText(m), source, ring.Source, ring.Keys.Fingerprint(), next, next)
+}
+
+func discoveryText(m *master.Master) string {
+	if a := m.DiscoveryAddr(); a != nil {
+		return a.String()
+	}
+	return "off"
 }
 
 func portOf(a net.Addr) int {
@@ -142,9 +150,6 @@ func portOf(a net.Addr) int {
 	}
 	return 0
 }
-
-// defaultDiscoveryPort is what the others ask without being told.
-const defaultDiscoveryPort = 8765
 
 func masterHealth(m *master.Master) (bool, any) {
 	body := map[string]any{"role": "master", "ready": false}
@@ -163,8 +168,8 @@ func portHint(err error, cfg *config.Config) error {
 	if !errors.As(err, &taken) {
 		return err
 	}
-	hint := fmt.Sprintf("is another master running? Give another --%s", taken.Flag)
-	if taken.Flag == "discovery-port" {
+	hint := fmt.Sprintf("is another master running? Give another %s", taken.Flag)
+	if taken.Flag == "--discovery-port" {
 		hint = "is another master running? --discovery-port N takes another port (nodes need the same)"
 		if cfg.Port == 0 {
 			hint += "; --discovery-port 0 --port N does without discovery"

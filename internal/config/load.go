@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 )
@@ -184,7 +186,7 @@ func lookupFlag(flags *pflag.FlagSet, s Setting) *pflag.Flag {
 	return f
 }
 
-// setting is the text given for a key and who gave it.
+// given is the text given for a key and who gave it.
 type given struct{ key, text, source string }
 
 func merge(v *viper.Viper, values []given, file string, sources map[string]string) error {
@@ -221,19 +223,16 @@ func effective(v *viper.Viper, s Setting, sources map[string]string, env Environ
 // joinMasterPort gives the master the port of MASTER_SOCKET_PORT where it has none,
 // as nodes of the JavaScript library take the two.
 func (c *Config) joinMasterPort() {
-	host, port := SplitHostPort(c.Master)
-	env, name := c.env.env("MASTER_SOCKET_PORT")
-	if port != "" || name == "" {
+	host, port, err := node.SplitMaster(c.Master)
+	text, name := c.env.env("MASTER_SOCKET_PORT")
+	if err != nil || port != 0 || name == "" {
 		return
 	}
 	// "0" is how a deployment says that its master has no fixed port.
-	if n, err := strconv.Atoi(env); err != nil || n == 0 {
+	if n, err := strconv.Atoi(text); err != nil || n == 0 {
 		return
 	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	c.Master = host + ":" + env
+	c.Master = net.JoinHostPort(host, text)
 	for i := range c.values {
 		if v := &c.values[i]; v.Key == "master" {
 			v.Value = c.Master

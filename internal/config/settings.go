@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -147,7 +148,7 @@ func Settings() []Setting {
 			Usage: "`address` to listen on; empty is every interface"},
 		{Key: "port", Short: "p", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"MASTER_SOCKET_PORT"}, Commands: []string{CmdServeMaster},
 			Usage: "`port` of the master; 0 takes a free one, which nodes find by discovery"},
-		{Key: "discovery-port", Kind: KindInt, Default: "8765", Max: maxPort, Commands: append([]string{CmdServeMaster}, dial...),
+		{Key: "discovery-port", Kind: KindInt, Default: strconv.Itoa(node.DefaultDiscoveryPort), Max: maxPort, Commands: append([]string{CmdServeMaster}, dial...),
 			Usage: "`port` where the master answers nodes that know none; 0 turns that off"},
 		{Key: "http", Kind: KindString, Commands: servers, Check: checkListen, Example: "127.0.0.1:9090",
 			Usage: "`address` ([host]:port) to serve /healthz and /readyz on; empty serves neither"},
@@ -190,16 +191,11 @@ func Settings() []Setting {
 	}
 }
 
-// checkMaster accepts HOST, HOST:PORT, [IPv6], [IPv6]:PORT and a bare IPv6 address.
+// checkMaster accepts HOST[:PORT].
 func checkMaster(text string) error {
-	host, port := SplitHostPort(text)
-	if port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return fmt.Errorf("%q has the port %q, which is not between 1 and 65535", text, port)
-		}
-	}
-	if host == "" {
-		return fmt.Errorf("%q names no host: write HOST or HOST:PORT", text)
+	host, _, err := node.SplitMaster(text)
+	if err != nil {
+		return err
 	}
 	return checkHost(host)
 }
@@ -234,21 +230,4 @@ func checkListen(text string) error {
 		return nil
 	}
 	return checkHost(host)
-}
-
-// SplitHostPort takes HOST[:PORT] apart; port is "" where there is none. A bare
-// IPv6 address is a host. It does not judge either part.
-func SplitHostPort(text string) (host, port string) {
-	if net.ParseIP(zoneless(text)) != nil {
-		return text, ""
-	}
-	if inner, ok := strings.CutPrefix(text, "["); ok {
-		if h, ok := strings.CutSuffix(inner, "]"); ok {
-			return h, ""
-		}
-	}
-	if h, p, err := net.SplitHostPort(text); err == nil {
-		return h, p
-	}
-	return text, ""
 }
