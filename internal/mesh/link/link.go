@@ -51,7 +51,7 @@ type Link interface {
 	// Close sends what is queued, for at most a second, and ends the link for the
 	// given reason (nil: none to tell), which Err then wraps. It returns when the
 	// link has ended. Idempotent: the first reason stays. A reason that wraps a
-	// *wire.Error reaches a meshctl peer: its Err wraps one of the same Code.
+	// *wire.Error reaches a meshctl peer that dialled: its Err wraps one of that Code.
 	Close(reason error)
 
 	// Done is closed when the link has ended, for whatever reason.

@@ -197,7 +197,12 @@ func (s *Server) opened(args ...any) {
 		return
 	}
 	s.engines.Add(1)
-	_ = conn.Once("close", func(...any) { s.engines.Done() })
+	_ = conn.Once("close", func(...any) {
+		if c := connOf(conn.Request().Context()); c != nil {
+			_ = c.Close() // the library leaves that to the peer where the peer began
+		}
+		s.engines.Done()
+	})
 	_ = conn.On("packet", func(args ...any) {
 		p, _ := args[0].(*eio.Packet)
 		// The library ignores the others, some of which belong to transports that

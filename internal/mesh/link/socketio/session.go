@@ -145,6 +145,9 @@ func (s *session) fail(reason error) {
 
 func (s *session) Close(reason error) {
 	s.once.Do(func() {
+		if s.ctx.Err() != nil {
+			return // what came before the end may still be received
+		}
 		s.setReason(reason)
 		close(s.closing)
 		timer := time.AfterFunc(closeTimeout, func() { s.fail(nil) })
