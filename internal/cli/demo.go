@@ -85,7 +85,7 @@ func (o *demoOutput) Started(m demo.Mesh) {
 	at := fmt.Sprintf("--master %s --keys %s", m.Master, o.keysFile)
 	o.printf("  meshctl ls %s\n  meshctl call billing.quote -d '{\"items\":2}' %s\n", at, at)
 	o.printf("Ctrl-C ends it.\n\n")
-	o.printf("%-8s  %-15s  %-13s  %-14s  %8s  %s\n", "TIME", "KIND", "FROM", "TO", "TOOK", "OUTCOME")
+	o.printf("%-8s  %-15s  %-15s  %-14s  %8s  %s\n", "TIME", "KIND", "FROM", "TO", "TOOK", "OUTCOME")
 }
 
 // Called implements demo.Output.
@@ -95,7 +95,7 @@ func (o *demoOutput) Called(c demo.Call) {
 	if c.Result != nil {
 		target, took = c.Result.Target, c.Result.Elapsed
 	}
-	o.printf("%s  %-15s  %-13s  %-14s  %8s  %s\n", time.Now().Format(time.TimeOnly), c.Kind, c.From, target,
+	o.printf("%s  %-15s  %-15s  %-14s  %8s  %s\n", time.Now().Format(time.TimeOnly), c.Kind, c.From, target,
 		fmt.Sprintf("%.1fms", float64(took.Microseconds())/1000), o.outcome(c))
 }
 

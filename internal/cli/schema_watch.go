@@ -25,7 +25,7 @@ type schemaWatcher struct {
 	path    string
 	current *schema.Schema
 	seen    []byte // what the file held when it was last read
-	apply   func(*schema.Schema)
+	apply   func(*schema.Schema) error
 	log     *slog.Logger
 	hup     chan os.Signal
 	watch   *fsnotify.Watcher // nil where the system gives none
@@ -33,7 +33,7 @@ type schemaWatcher struct {
 }
 
 // newSchemaWatcher watches from now on, so that no change is missed before run.
-func newSchemaWatcher(path string, current *schema.Schema, apply func(*schema.Schema), log *slog.Logger) (*schemaWatcher, error) {
+func newSchemaWatcher(path string, current *schema.Schema, apply func(*schema.Schema) error, log *slog.Logger) (*schemaWatcher, error) {
 	w := &schemaWatcher{path: path, current: current, apply: apply, log: log, hup: make(chan os.Signal, 1), names: map[string]bool{}}
 	seen, err := readLimited(path, schema.MaxSize)
 	if err != nil {
@@ -125,8 +125,11 @@ func (w *schemaWatcher) reload(asked bool) {
 		w.log.Info("the schema is unchanged", "file", w.path)
 		return
 	}
+	if err := w.apply(next); err != nil {
+		w.log.Error("cannot apply the schema; the old one stays", "file", w.path, "error", err)
+		return
+	}
 	w.current = next
-	w.apply(next)
 	w.log.Info("the schema changed", "file", w.path, "changes", changes.Lines())
 }
 

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -167,14 +168,15 @@ func handlers(worker, variant string) map[string]handler.Handler {
 	return nil
 }
 
-// charge fails now and then, and is sometimes too slow for its caller.
+// charge fails every third time, and every fifth time is too slow for its caller.
 func charge(variant string) handler.Handler {
+	var count atomic.Uint64
 	return handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
 		took := 5*time.Millisecond + rand.N(40*time.Millisecond)
-		switch n := rand.IntN(20); {
-		case n == 0:
+		switch n := count.Add(1); {
+		case n%3 == 0:
 			return nil, errors.New("card declined")
-		case n == 1:
+		case n%5 == 0:
 			took = time.Second
 		}
 		select {

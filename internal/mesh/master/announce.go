@@ -2,6 +2,7 @@ package master
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -57,8 +58,13 @@ func (m *Master) eachThatConnectsTo(p wire.Peer, by *schema.Schema, tell func(*s
 
 // SetSchema puts another schema into force: nodes whose worker is gone are sent away,
 // those who may newly connect to somebody are told of them, and those who no longer
-// may are told that they left.
-func (m *Master) SetSchema(next *schema.Schema) {
+// may are told that they left. It fails, and the old schema stays, when the new one is
+// too large to be sent to nodes.
+func (m *Master) SetSchema(next *schema.Schema) error {
+	text, err := m.encode(next)
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.schema
@@ -69,9 +75,9 @@ func (m *Master) SetSchema(next *schema.Schema) {
 			go s.link.Close(err)
 		}
 	}
-	m.schema = next
+	m.schema, m.schemaJSON = next, text
 	m.revision++
-	update := wire.SchemaUpdate{Revision: m.revision, Schema: m.schemaJSON()}
+	update := wire.SchemaUpdate{Revision: m.revision, Schema: text}
 	nodes := m.nodes.List()
 	for _, s := range m.sessions {
 		if s.self.Meshctl != nil {
@@ -95,16 +101,23 @@ func (m *Master) SetSchema(next *schema.Schema) {
 		}
 		m.addNodes(s, added)
 	}
+	return nil
 }
 
-func (m *Master) schemaJSON() json.RawMessage {
-	text, err := m.schema.Wire()
+// encode gives a schema as nodes are told of it.
+func (m *Master) encode(s *schema.Schema) (json.RawMessage, error) {
+	text, err := s.Wire()
 	if err != nil {
-		m.log.Error("cannot encode the schema", "error", err)
-		return nil
+		return nil, fmt.Errorf("encode the schema: %w", err)
 	}
-	return text
+	if most := m.cfg.MaxPayload - schemaEnvelope; len(text) > most {
+		return nil, fmt.Errorf("the schema has %d bytes without its handlers; with a maximal payload of %d it may have %d", len(text), m.cfg.MaxPayload, most)
+	}
+	return text, nil
 }
+
+// schemaEnvelope is what a message takes beside the schema that it carries.
+const schemaEnvelope = 4096
 
 // Nodes lists the nodes by worker and variant.
 func (m *Master) Nodes() []wire.NodeInfo {

@@ -5,6 +5,7 @@ package master
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,7 +41,9 @@ type Master struct {
 	mu       sync.Mutex
 	schema   *schema.Schema
 	revision int64
-	sessions map[string]*session // declared ones, by client id
+
+	schemaJSON json.RawMessage     // schema as nodes are told of it
+	sessions   map[string]*session // declared ones, by client id
 }
 
 // New checks the configuration. It opens nothing; Run does.
@@ -68,10 +71,16 @@ func New(cfg Config) (*Master, error) {
 		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
 	}
 	var err error
+	if m.schemaJSON, err = m.encode(cfg.Schema); err != nil {
+		return nil, err
+	}
 	m.server, err = socketio.New(socketio.Config{
 		Envelope: cfg.Envelope, MaxPayload: cfg.MaxPayload, Logger: cfg.Logger, Accept: m.accept,
 	})
-	return m, err
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // Run serves until ctx ends, and then returns nil; or it returns why it cannot.

@@ -111,7 +111,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
-		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Revision: m.revision, Schema: m.schemaJSON()}
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Revision: m.revision, Schema: m.schemaJSON}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }

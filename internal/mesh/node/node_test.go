@@ -482,9 +482,13 @@ func TestSchemaChangeIsApplied(t *testing.T) {
 	m.Join("billing", "b1", billing("b1"))
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")
-	m.Master.SetSchema(meshtest.Parse(t, strings.Replace(shop, "_connect: [billing, mailer]", "_connect: [mailer]", 1)))
+	if err := m.Master.SetSchema(meshtest.Parse(t, strings.Replace(shop, "_connect: [billing, mailer]", "_connect: [mailer]", 1))); err != nil {
+		t.Fatal(err)
+	}
 	meshtest.AwaitPeers(t, s)
-	m.Master.SetSchema(meshtest.Parse(t, shop))
+	if err := m.Master.SetSchema(meshtest.Parse(t, shop)); err != nil {
+		t.Fatal(err)
+	}
 	meshtest.AwaitPeers(t, s, "billing/b1")
 	if _, err := call(t, s, "billing.who", `{}`, node.CallOptions{}); err != nil {
 		t.Error(err)

@@ -2,6 +2,8 @@ package node
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -101,8 +103,10 @@ func (p *peers) add(l *peerLink) *peer {
 		go old.Close(errReplaced) // its reader does the rest
 	}
 	if first {
-		p.core.log.Info("connected", "worker", l.peer.Worker, "variant", l.peer.Variant, "ip", l.peer.IP, "kind", l.peer.Kind(), "dialed", l.Info().Dialed)
-		p.hook(p.core.cfg.Hooks.OnConnection, l.peer)
+		p.core.log.Log(context.Background(), level(pr), "connected", "worker", l.peer.Worker, "variant", l.peer.Variant, "ip", l.peer.IP, "kind", l.peer.Kind(), "dialed", l.Info().Dialed)
+		if pr.worker != wire.OperatorWorker {
+			p.hook(p.core.cfg.Hooks.OnConnection, l.peer)
+		}
 	}
 	return pr
 }
@@ -128,8 +132,10 @@ func (p *peers) remove(pr *peer, l link.Link, reason error) {
 	p.mu.Unlock()
 	pr.pending.LinkLost(l)
 	if last {
-		p.core.log.Info("disconnected", "worker", pr.worker, "variant", pr.variant, "reason", l.Err())
-		p.hook(p.core.cfg.Hooks.OnDisconnection, who)
+		p.core.log.Log(context.Background(), level(pr), "disconnected", "worker", pr.worker, "variant", pr.variant, "reason", l.Err())
+		if pr.worker != wire.OperatorWorker {
+			p.hook(p.core.cfg.Hooks.OnDisconnection, who)
+		}
 	}
 }
 
@@ -232,6 +238,15 @@ func (p *peers) hook(f func(wire.Peer), peer wire.Peer) {
 	default:
 		p.core.log.Warn("the hooks are too slow: one was left out", "worker", peer.Worker, "variant", peer.Variant)
 	}
+}
+
+// level is where the coming and going of a peer belongs in the log: an operator is
+// there for the length of one command.
+func level(p *peer) slog.Level {
+	if p.worker == wire.OperatorWorker {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // otherInstance tells whether two meshctl peers of one name are two processes.
