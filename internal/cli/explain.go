@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 type explainOptions struct {
 	app             *App
 	cfg             *config.Config
+	offline         bool // explain the file of --schema, ask nobody
 	from            string
 	worker, command string
 	output          format
@@ -32,8 +34,8 @@ func newCmdExplain(app *App, runF func(context.Context, *explainOptions) error) 
 deny it, and which variants a call would reach. FROM is a worker, or "operator" for
 meshctl's own command line.
 
-The schema and the variants are the master's; with --schema the file's rules are
-explained, offline. A denied call exits with 4, so that scripts can ask.`,
+The schema and the variants are the master's. With --schema, or when no master answers
+and the configuration names a schema, a file's rules are explained instead. A denied call exits with 4, so that scripts can ask.`,
 		Example: "  meshctl explain worker worker.echo\n  meshctl explain web db.query --schema schema.yaml",
 		Args:    exactArgs(2),
 	}
@@ -61,6 +63,7 @@ explained, offline. A denied call exits with 4, so that scripts can ask.`,
 		if opts.cfg, err = app.load(cmd); err != nil {
 			return err
 		}
+		opts.offline = cmd.Flags().Changed("schema")
 		opts.output = *output
 		return runF(cmd.Context(), opts)
 	}
@@ -76,29 +79,9 @@ type explanation struct {
 }
 
 func runExplain(ctx context.Context, opts *explainOptions) error {
-	var e explanation
-	if path := opts.cfg.Schema; path != "" {
-		s, err := loadSchema(path)
-		if err != nil {
-			return err
-		}
-		e.Explanation, e.Schema = s.Explain(opts.from, opts.worker, opts.command), path
-	} else {
-		op, err := opts.app.connect(ctx, opts.cfg)
-		if err != nil {
-			return &hinted{err, "--schema FILE explains a file, without a master"}
-		}
-		defer op.Close()
-		s := op.Schema()
-		if s == nil {
-			return &hinted{fmt.Errorf("get the schema: the master does not tell it"), "--schema FILE explains a file"}
-		}
-		nodes, err := op.Nodes(ctx)
-		if err != nil {
-			return err
-		}
-		e.Explanation, e.Schema = s.Explain(opts.from, opts.worker, opts.command), "the master's"
-		e.Variants = opts.reached(nodes)
+	e, err := opts.explain(ctx)
+	if err != nil {
+		return err
 	}
 	if err := opts.print(e); err != nil {
 		return err
@@ -107,6 +90,52 @@ func runExplain(ctx context.Context, opts *explainOptions) error {
 		return &reported{code: wire.CodeDenied}
 	}
 	return nil
+}
+
+// explain asks the master, and explains a file where --schema asks for that, or where
+// no master answers and the configuration names one.
+func (opts *explainOptions) explain(ctx context.Context) (explanation, error) {
+	path := opts.cfg.Schema
+	if opts.offline {
+		return opts.explainFile(path)
+	}
+	e, err := opts.explainMaster(ctx)
+	if err == nil {
+		return e, nil
+	}
+	if path != "" && wire.CodeOf(err) == wire.CodeUnreachable {
+		return opts.explainFile(path)
+	}
+	return e, &hinted{err, "--schema FILE explains a file, without a master"}
+}
+
+func (opts *explainOptions) explainFile(path string) (explanation, error) {
+	s, err := loadSchema(path)
+	if err != nil {
+		return explanation{}, err
+	}
+	return explanation{Explanation: s.Explain(opts.from, opts.worker, opts.command), Schema: path}, nil
+}
+
+func (opts *explainOptions) explainMaster(ctx context.Context) (explanation, error) {
+	op, err := opts.app.connect(ctx, opts.cfg)
+	if err != nil {
+		return explanation{}, err
+	}
+	defer op.Close()
+	s := op.Schema()
+	if s == nil {
+		return explanation{}, errors.New("get the schema: the master does not tell it")
+	}
+	nodes, err := op.Nodes(ctx)
+	if err != nil {
+		return explanation{}, err
+	}
+	return explanation{
+		Explanation: s.Explain(opts.from, opts.worker, opts.command),
+		Schema:      "the master's",
+		Variants:    opts.reached(nodes),
+	}, nil
 }
 
 // reached are the variants of the worker at the master.
@@ -168,7 +197,7 @@ func deliveryText(e schema.Explanation) string {
 func reachText(e explanation) string {
 	switch {
 	case e.Variants == nil:
-		return "unknown: with --schema no master is asked who is there"
+		return "unknown: no master was asked who is there"
 	case !e.Allowed:
 		return "nobody"
 	case len(e.Variants) == 0:

@@ -13,7 +13,7 @@ const levelTrace = slog.LevelDebug - 4
 
 // newLogger writes to w what --log-level and --log-format ask for.
 func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: logLevel(cfg.LogLevel), ReplaceAttr: lowerLevel}
+	opts := &slog.HandlerOptions{Level: logLevel(cfg.LogLevel), ReplaceAttr: readable}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
@@ -34,8 +34,12 @@ func logLevel(name string) slog.Level {
 	return slog.LevelInfo
 }
 
-// lowerLevel writes levels as --log-level has them.
-func lowerLevel(groups []string, a slog.Attr) slog.Attr {
+// readable writes levels as --log-level has them, and durations with their unit in
+// JSON as well.
+func readable(groups []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
 	if len(groups) > 0 || a.Key != slog.LevelKey {
 		return a
 	}

@@ -158,9 +158,9 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		_, err := dec.Token()
 		return n, err
 	case string:
+		// Encode quotes what other YAML readers would not take for a text.
 		n := &yaml.Node{}
-		n.SetString(t)
-		return n, nil
+		return n, n.Encode(t)
 	case json.Number:
 		tag := "!!int"
 		if strings.ContainsAny(t.String(), ".eE") {
