@@ -134,14 +134,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		err = fmt.Errorf("accept connections: %w", err)
 	}
 
-	grace, stop := context.WithTimeout(context.Background(), closeTimeout)
-	defer stop()
-	_ = server.Shutdown(grace)
-	_ = server.Close()
+	background.Go(func() { // first of all this closes l
+		grace, stop := context.WithTimeout(context.Background(), closeTimeout)
+		defer stop()
+		_ = server.Shutdown(grace)
+		_ = server.Close()
+	})
 	s.closeLinks()
 	cancel()
-	a.closeAll()
 	background.Wait()
+	a.closeAll()
 	s.requests.Wait()
 	s.links.Wait()
 	s.io.Close(nil)
