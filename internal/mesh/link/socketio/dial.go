@@ -44,24 +44,29 @@ func Dial(ctx context.Context, addr string, cfg DialConfig) (link.Link, error) {
 	dialing, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	s, err := dial(dialing, addr, &cfg)
-	if err == nil {
+	switch {
+	case err == nil:
 		return s, nil
-	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%w (%w)", err, ctx.Err())
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
+	case dialing.Err() != nil:
+		err = fmt.Errorf("%w: no answer within %v", link.ErrUnreachable, cfg.Timeout)
 	}
 	return nil, fmt.Errorf("dial %s: %w", addr, err)
 }
 
 func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 	var nc *handshakeConn
+	stop := func() bool { return true }
 	dialer := websocket.Dialer{
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		NetDialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
 			nc = &handshakeConn{Conn: c, left: handshakeBytes}
+			// The WebSocket library heeds ctx's deadline while it waits, but no cancellation.
+			stop = context.AfterFunc(ctx, func() { _ = c.Close() })
 			return nc, nil
 		},
 		ReadBufferSize:  4096,
@@ -70,20 +75,16 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 	u := url.URL{Scheme: "ws", Host: addr, Path: path, RawQuery: "EIO=4&transport=websocket"}
 	ws, resp, err := dialer.DialContext(ctx, u.String(), nil)
 	if err != nil {
+		stop()
 		return nil, dialError(err, resp, nc != nil)
 	}
 	ws.SetReadLimit(maxFrame(cfg.MaxPayload))
-	stop := context.AfterFunc(ctx, func() { _ = ws.Close() })
-
 	hs, err := shakeHands(ws, cfg.WriteTimeout)
 	if !stop() && err == nil {
-		err = net.ErrClosed
+		err = ctx.Err()
 	}
 	if err != nil {
 		_ = ws.Close()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: no answer in time", link.ErrUnreachable)
-		}
 		return nil, err
 	}
 	nc.left = -1
@@ -111,8 +112,7 @@ func dialError(err error, resp *http.Response, connected bool) error {
 	}
 	var ne net.Error
 	switch {
-	case !connected, errors.As(err, &ne) && ne.Timeout(),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case !connected, errors.As(err, &ne) && ne.Timeout():
 		return fmt.Errorf("%w: %w", link.ErrUnreachable, err)
 	case hungUp(err):
 		return fmt.Errorf("%w: %w", link.ErrRefused, err)

@@ -192,8 +192,12 @@ func TestDialContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(20*time.Millisecond, cancel)
+			begun := time.Now()
 			if _, err := Dial(ctx, addr, DialConfig{Envelope: sharedEnvelope()}); !errors.Is(err, context.Canceled) {
 				t.Errorf("Dial gives %v", err)
+			}
+			if took := time.Since(begun); took > DefaultDialTimeout/2 {
+				t.Errorf("it took %v", took)
 			}
 		})
 	}
