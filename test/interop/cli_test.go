@@ -28,12 +28,14 @@ func TestCommandLine(t *testing.T) {
 			if code != 0 {
 				t.Fatal("ls failed")
 			}
-			var rows []struct{ Worker, Variant, Kind string }
-			if err := json.Unmarshal(out, &rows); err != nil {
+			var list struct {
+				Nodes []struct{ Worker, Variant, Kind string }
+			}
+			if err := json.Unmarshal(out, &list); err != nil {
 				t.Fatal(err)
 			}
 			var names []string
-			for _, r := range rows {
+			for _, r := range list.Nodes {
 				names = append(names, r.Worker+"/"+r.Variant+" "+r.Kind)
 			}
 			slices.Sort(names)

@@ -134,3 +134,31 @@ func echo(t *testing.T, left *peer) {
 	}
 	wantJSON(t, got, `{"echo":{"n":1}}`)
 }
+
+// TestSentBeforeLeaving has a meshctl node send and leave at once. socket.io drops
+// what a client has sent when a disconnect packet is read together with it.
+func TestSentBeforeLeaving(t *testing.T) {
+	for _, sio := range lines {
+		for _, d := range []dials{{left: true}, {right: true}} {
+			t.Run(fmt.Sprintf("socket.io %d/js dials %v", sio, d.left), func(t *testing.T) {
+				requireJS(t)
+				k, schema := newKeys(), pair(d)
+				master := startMaster(t, k, schema)
+				left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
+				right := startNode(t, k, schema, master.port, "right", "r1")
+				right.await("connection", of("left", "l1"))
+				left.await("connection", link("right", "r1", d.left))
+				for i := range 3 {
+					if _, err := right.ask("left.work", i, node.CallOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				right.stop()
+				left.await("disconnection", of("right", "r1"))
+				if n := left.count("command", command("work")); n != 3 {
+					t.Errorf("%d of 3 requests arrived", n)
+				}
+			})
+		}
+	}
+}
