@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -71,9 +70,4 @@ func wantsJSON(args []string) bool {
 // notice tells a person something beside the data, on stderr.
 func (a *App) notice(format string, args ...any) {
 	fmt.Fprintf(a.Err, format+"\n", args...)
-}
-
-// jsonText is v as compact JSON, for cells of tables.
-func jsonText(v json.RawMessage) string {
-	return string(compactJSON(v))
 }

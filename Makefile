@@ -1,0 +1,45 @@
+# meshctl. "make help" lists what there is to do.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GORELEASER  := github.com/goreleaser/goreleaser/v2@v2.14.0
+FUZZTIME    ?= 30s
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.DEFAULT_GOAL := build
+.PHONY: help build deps test lint fuzz interop generate snapshot clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+build: ## bin/meshctl
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/meshctl ./cmd/meshctl
+
+deps: ## what the tests need beside Go: a C compiler for -race, Node, Python
+	@.ci/deps
+
+test: deps ## every test, those with JavaScript peers included
+	@.ci/gotest ./...
+
+lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
+	@test -z "$$(gofmt -l cmd configs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l cmd configs internal test; exit 1; }
+	go vet ./...
+	GOOS=windows CGO_ENABLED=0 go vet ./...
+	GOOS=darwin CGO_ENABLED=0 go vet ./...
+	go run $(STATICCHECK) ./...
+	@.ci/vulncheck
+
+fuzz: ## every fuzz target for FUZZTIME (30s), two at a time
+	@FUZZTIME=$(FUZZTIME) .ci/fuzz
+
+interop: deps ## the tests with JavaScript peers, none skipped
+	MESHCTL_REQUIRE_INTEROP=1 .ci/gotest ./test/interop/...
+
+generate: ## completions, references and the sample configuration, from the code
+	go test ./internal/config ./internal/cli -run '^TestGenerated$$' -update
+
+snapshot: ## what a release would have, in dist/
+	go run $(GORELEASER) check
+	go run $(GORELEASER) release --snapshot --clean
+
+clean: ## remove what was built
+	rm -rf bin dist
