@@ -30,9 +30,6 @@ func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*pe
 
 func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) (err error) {
 	declare := wire.Declare{Worker: as, Variant: c.self.Variant, Meshctl: c.self.Meshctl}
-	if !l.meshctl() && as != wire.OperatorWorker {
-		declare.Port = c.self.Port
-	}
 	if err := rpc.Event(l, wire.EventDeclare, declare); err != nil {
 		return err
 	}
