@@ -69,9 +69,11 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		Host:          cfg.Host,
 		Port:          cfg.Port,
 		DiscoveryPort: cfg.DiscoveryPort,
-		MaxPayload:    int(cfg.MaxPayload),
-		Version:       app.Build.Version,
-		Logger:        log,
+		// Nodes can do without discovery when they can be told a port.
+		DiscoveryOptional: cfg.Port != 0 && cfg.IsDefault("discovery-port"),
+		MaxPayload:        int(cfg.MaxPayload),
+		Version:           app.Build.Version,
+		Logger:            log,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the master: %w", err)

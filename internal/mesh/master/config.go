@@ -18,6 +18,8 @@ type Config struct {
 	// DiscoveryPort answers nodes that know no port; 0 turns it off.
 	// It is bound on Host.
 	DiscoveryPort int
+	// DiscoveryOptional lets the master run without discovery when that port is taken.
+	DiscoveryOptional bool
 
 	MaxPayload int          // plaintext bytes in one message; default wire.DefaultMaxPayload
 	Version    string       // shown to other meshctl peers

@@ -92,10 +92,16 @@ func (m *Master) Run(ctx context.Context) error {
 	}
 	defer m.listener.Close()
 	if m.cfg.DiscoveryPort != 0 {
-		if m.discovery, err = net.Listen("tcp", net.JoinHostPort(m.cfg.Host, strconv.Itoa(m.cfg.DiscoveryPort))); err != nil {
+		discovery, err := net.Listen("tcp", net.JoinHostPort(m.cfg.Host, strconv.Itoa(m.cfg.DiscoveryPort)))
+		switch {
+		case err == nil:
+			m.discovery = discovery
+			defer discovery.Close()
+		case m.cfg.DiscoveryOptional:
+			m.log.Warn("discovery is off: its port is taken", "error", err)
+		default:
 			return listenError("listen for discovery", "--discovery-port", err)
 		}
-		defer m.discovery.Close()
 	}
 	m.envelope.Warm()
 	close(m.ready)
