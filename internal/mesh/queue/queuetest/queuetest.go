@@ -137,7 +137,7 @@ func testOneAtATime(t *testing.T, open Factory) {
 func testWorkers(t *testing.T, open Factory) {
 	const workers = 3
 	q := open(t, Options{Workers: workers})
-	began, release := make(chan struct{}, workers+1), make(chan struct{}, 0)
+	began, release := make(chan struct{}, workers+1), make(chan struct{})
 	start(t, q, func(context.Context, queue.Item) error {
 		began <- struct{}{}
 		<-release
