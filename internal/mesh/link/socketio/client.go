@@ -127,10 +127,8 @@ func readError(err error) error {
 		return protocolError("message too long")
 	case errors.As(err, &ne) && ne.Timeout():
 		return errPeerSilent
-	case hungUp(err):
+	case hungUp(err), errors.Is(err, net.ErrClosed):
 		return peerReason(err)
-	case errors.Is(err, net.ErrClosed):
-		return errPeerLeft
 	}
 	return fmt.Errorf("%w: %w", link.ErrProtocol, err)
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -123,8 +122,9 @@ func dialError(err error, resp *http.Response, connected bool) error {
 // hungUp tells whether the other side ended the connection.
 func hungUp(err error) bool {
 	var frame *websocket.CloseError
+	var reset *net.OpError // whatever the operating system calls it
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.As(err, &frame)
+		errors.As(err, &frame) || errors.As(err, &reset)
 }
 
 // handshake is what a server told when the connection was made.
