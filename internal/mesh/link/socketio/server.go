@@ -53,7 +53,7 @@ type Server struct {
 }
 
 type counters struct {
-	badRequests, protocolErrors, unopened atomic.Uint64
+	badRequests, protocolErrors, unopened, dropped atomic.Uint64
 }
 
 // Stats are counters of what a Server saw and did since New.
@@ -65,6 +65,7 @@ type Stats struct {
 	BadRequests    uint64 // requests to the Socket.IO path that were no handshake
 	ProtocolErrors uint64 // connections closed for what they sent
 	Unopened       uint64 // messages that could not be opened
+	Dropped        uint64 // events not delivered: unknown, not opened, or too late
 }
 
 // New makes a Server, which starts nothing before Serve.
@@ -233,6 +234,7 @@ func (s *Server) bind(so *socket.Socket, next func(*socket.ExtendedError)) {
 	l.transport = newEngineTransport(c, so.Conn(), s.cfg.WriteTimeout)
 	l.gate = connGate{s.gate, c}
 	l.unopened = s.unopened
+	l.dropped = &s.stats.dropped
 	l.maxBody = s.cfg.MaxPayload
 	l.in.setBounds(undeclaredMessages, s.cfg.Queues.InBytes)
 	if !s.begin(l) {
@@ -321,6 +323,7 @@ func (s *Server) Stats() Stats {
 		BadRequests:    s.stats.badRequests.Load(),
 		ProtocolErrors: s.stats.protocolErrors.Load(),
 		Unopened:       s.stats.unopened.Load(),
+		Dropped:        s.stats.dropped.Load(),
 	}
 	if a := s.admission.Load(); a != nil {
 		st.Open, st.Undeclared = a.counts()

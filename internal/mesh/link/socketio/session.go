@@ -70,7 +70,7 @@ type session struct {
 	pongs     chan struct{} // a pong is due
 
 	trusted atomic.Bool
-	dropped atomic.Uint64 // events that were not delivered
+	dropped *atomic.Uint64 // events that were not delivered; may be shared
 
 	// Of the receiving goroutine:
 	held     *packet // was being opened when Receive's context ended
@@ -96,6 +96,7 @@ func newSession(envelope Envelope, log *slog.Logger, q QueueLimits) *session {
 		out:       newQueue[wire.Message](q.OutMessages, q.OutBytes),
 		pongs:     make(chan struct{}, 1),
 		closing:   make(chan struct{}),
+		dropped:   new(atomic.Uint64),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
