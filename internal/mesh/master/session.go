@@ -136,7 +136,9 @@ func (m *Master) replace(old, now registry.Node) {
 	}
 }
 
-var errReplaced = fmt.Errorf("%w: replaced by a newer connection", errRefused)
+// errReplaced has a code so that a JavaScript client does not connect again, only to
+// replace the newer one in its turn.
+var errReplaced = fmt.Errorf("%w: %w", errRefused, &wire.Error{Code: wire.CodeReplaced, Message: "replaced by a newer connection"})
 
 // leave forgets a session and, if it was a node, tells the others. mu is held.
 func (m *Master) leave(s *session) {

@@ -67,9 +67,14 @@ func (p *peers) ringLocked(worker string) *route.Ring[*peer] {
 	return r
 }
 
+// maxLinks is how many links one variant may have. Two are usual where each of two
+// nodes may connect to the other.
+const maxLinks = 4
+
 // add takes a link into use. A link to another instance of the same variant is older
-// and ends: a variant that restarted replaces itself. So does an older link in the
-// same direction.
+// and ends: a variant that restarted replaces itself. So does an older link of the same
+// direction, which must be dead; but not of a JavaScript peer, which may well hold
+// two, and would open the one again that it loses.
 func (p *peers) add(l *peerLink) *peer {
 	p.mu.Lock()
 	name := peerName{l.peer.Worker, l.peer.Variant}
@@ -80,7 +85,8 @@ func (p *peers) add(l *peerLink) *peer {
 	}
 	var replaced []*peerLink
 	pr.links = slices.DeleteFunc(pr.links, func(old *peerLink) bool {
-		dead := old.Info().Dialed == l.Info().Dialed || otherInstance(old.peer, l.peer)
+		again := old.Info().Dialed == l.Info().Dialed && l.meshctl()
+		dead := again || otherInstance(old.peer, l.peer) || len(pr.links)-len(replaced) >= maxLinks
 		if dead {
 			replaced = append(replaced, old)
 		}
@@ -161,11 +167,12 @@ func (p *peers) drain(pr *peer) {
 	p.ringLocked(pr.worker).Remove(pr)
 }
 
-// best is the link to send over: the oldest, nil when there is none.
+// best is the link to send over: the newest, which is the least likely to be dead; nil
+// when there is none.
 func (p *peers) best(pr *peer) *peerLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range pr.links {
+	for _, l := range slices.Backward(pr.links) {
 		select {
 		case <-l.Done():
 		default:
