@@ -22,6 +22,8 @@ type App struct {
 	Env           config.Environment
 	Build         Build
 
+	// completionTime bounds how long a press of the tab key may ask the master.
+	completionTime time.Duration
 	// forced is closed by the second interrupt: stop waiting, end now.
 	forced chan struct{}
 }
@@ -34,6 +36,8 @@ func NewApp(build Build) *App {
 		ErrIsTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 		Env:           config.OSEnvironment(),
 		Build:         build.filled(),
+
+		completionTime: 500 * time.Millisecond,
 	}
 }
 

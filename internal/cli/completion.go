@@ -4,16 +4,12 @@ import (
 	"context"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/spf13/cobra"
 )
-
-// completionTime bounds how long a press of the tab key may ask the master.
-const completionTime = 500 * time.Millisecond
 
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
 
@@ -93,7 +89,7 @@ func (a *App) askMesh(cmd *cobra.Command, wantNodes bool) meshNames {
 		return known
 	}
 	// Cobra completes without the context of Main.
-	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	ctx, cancel := context.WithTimeout(context.Background(), a.completionTime)
 	defer cancel()
 	silent := *a
 	silent.Err = io.Discard
