@@ -274,9 +274,13 @@ func findFile(env Environment, named string) (string, error) {
 // parseConfig reads a configuration file: what it gives, and what is wrong in it.
 func parseConfig(name string, data []byte) ([]given, Problems) {
 	fields, problems := parseFlat(name, data)
+	table := map[string]Setting{}
+	for _, s := range Settings() {
+		table[s.Key] = s
+	}
 	var values []given
 	for _, f := range fields {
-		s, ok := Lookup(f.key)
+		s, ok := table[f.key]
 		switch {
 		case !ok:
 			problems = append(problems, Problem{f.where, unknownKey(f.key)})
