@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -37,6 +38,9 @@ func read(filename string, data []byte) (*node, error) {
 		return nil, &syntaxError{message: fmt.Sprintf("the schema has more than %d bytes", MaxSize)}
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if bad := invalidUTF8(data); bad >= 0 {
+		return nil, &syntaxError{at: newCursor(data).at(bad), message: "the schema is not UTF-8 text"}
+	}
 	switch strings.ToLower(filepath.Ext(filename)) {
 	case ".yaml", ".yml":
 		return readYAML(data)
@@ -54,6 +58,18 @@ func read(filename string, data []byte) (*node, error) {
 	default:
 		return readYAML(data)
 	}
+}
+
+// invalidUTF8 gives the offset of the first byte that is not part of UTF-8, or -1.
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
 }
 
 func (c *checker) syntax(err error) {

@@ -91,6 +91,32 @@ func TestProblemPath(t *testing.T) {
 	}
 }
 
+// A line ends at a line feed, as for editors and grep, whatever else YAML takes for
+// the end of one.
+func TestProblemLine(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want position
+	}{
+		{"\r\r0", position{1, 3}},
+		{"w:\r  x: 1\r", position{1, 6}},
+		{"# \r\r\nw:\n  x: 1\n", position{3, 3}},
+		{"# \u0085 \u2028 \u2029\r\nw:\r\n  x: 1\r\n", position{3, 3}},
+		{"w:\r\r\r\r  [", position{1, 1}}, // the library tells the line, not the column
+		{"w: {}\n# \xff", position{2, 3}},
+		{"\xff\xfew\x00:\x00", position{1, 1}}, // UTF-16
+	} {
+		_, err := Parse("x.yaml", []byte(c.text))
+		var problems Problems
+		if !errors.As(err, &problems) {
+			t.Fatalf("%q: error is %v, want Problems", c.text, err)
+		}
+		if got := (position{problems[0].Line, max(1, problems[0].Column)}); got != c.want {
+			t.Errorf("%q: at %v, want %v: %v", c.text, got, c.want, err)
+		}
+	}
+}
+
 func TestFormatsAgree(t *testing.T) {
 	var first *Schema
 	for _, ext := range []string{".yaml", ".json", ".toml"} {
@@ -269,6 +295,8 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Add(byte(0), configs.StarterSchema)
+	f.Add(byte(0), []byte("\r\r0"))
+	f.Add(byte(0), []byte("w:\u2028 \u0085[\u2029"))
 	f.Fuzz(func(t *testing.T, format byte, data []byte) {
 		ext := exts[int(format)%len(exts)]
 		s, err := Parse("fuzz"+ext, data)
@@ -278,7 +306,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("error is %T with %d problems", err, len(problems))
 			}
 			for _, p := range problems {
-				if p.Line < 0 || p.Column < 0 || p.Line > bytes.Count(data, []byte("\n"))+2 {
+				if p.Line < 0 || p.Column < 0 || p.Line > bytes.Count(data, []byte("\n"))+1 {
 					t.Fatalf("problem at an impossible place: %+v", p)
 				}
 			}
