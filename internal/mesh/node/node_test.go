@@ -465,8 +465,9 @@ func TestNewerInstanceReplaces(t *testing.T) {
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")
 	m.Join("billing", "b1", billing("newer"))
-	if err := older.Wait(); wire.CodeOf(err) != wire.CodeReplaced {
-		t.Errorf("the older one ended with %v, want replaced", err)
+	err := older.Wait()
+	if e := (*wire.Error)(nil); !errors.As(err, &e) || e.Code != wire.CodeReplaced || !strings.Contains(e.Hint, "--variant") {
+		t.Errorf("the older one ended with %v, want replaced and a hint at --variant", err)
 	}
 	meshtest.WaitFor(t, func() bool {
 		r, err := call(t, s, "billing.who", `{}`, node.CallOptions{})

@@ -36,7 +36,11 @@ func (n *Node) uplink(ctx context.Context) error {
 			return fmt.Errorf("%w; give each running copy a --variant of its own", err)
 		}
 		pauseFor := wait.NextBackOff()
-		n.log.Warn("not connected to the master", "error", err, "hint", hint(err), "retry_in", pauseFor.Round(time.Millisecond))
+		attrs := []any{"error", err, "retry_in", pauseFor.Round(time.Millisecond)}
+		if h := hint(err); h != "" {
+			attrs = append(attrs, "hint", h)
+		}
+		n.log.Warn("not connected to the master", attrs...)
 		pause(ctx, pauseFor)
 	}
 	return nil
@@ -148,7 +152,11 @@ func masterError(e wire.ErrorMessage) *wire.Error {
 	if e.Code == "" {
 		e.Code = wire.CodeDenied
 	}
-	return &wire.Error{Code: e.Code, Message: "the master refuses: " + e.Message, Hint: "compare its schema with yours: `meshctl schema show`"}
+	hint := "compare its schema with yours: `meshctl schema show`"
+	if e.Code == wire.CodeReplaced {
+		hint = "another instance runs as this variant; give each its own --variant"
+	}
+	return &wire.Error{Code: e.Code, Message: "the master refuses: " + e.Message, Hint: hint}
 }
 
 // heed follows what the master says until the link ends.
