@@ -42,10 +42,9 @@ func (t *clientTransport) write(text string) error {
 	return err
 }
 
+// goodbye sends a close frame and no disconnect packet: socket.io drops the events
+// that it reads together with one.
 func (t *clientTransport) goodbye(ctx context.Context, reason error) {
-	if t.write(string(engineMessage)+string(packetDisconnect)) != nil {
-		return
-	}
 	deadline, _ := ctx.Deadline()
 	if t.ws.WriteControl(websocket.CloseMessage, closeFrame(reason), deadline) == nil {
 		<-ctx.Done() // the server answers and closes, which ends the session; else it is time
