@@ -142,6 +142,20 @@ func TestWhoMayNotConnectIsSentAway(t *testing.T) {
 	}
 }
 
+// A peer that calls itself as the node does is refused, though others of the worker
+// may connect.
+func TestNobodyIsTheNodeItself(t *testing.T) {
+	m := meshtest.New(t, shop)
+	b := m.Join("billing", "b1", billing("b1"))
+	l := m.Dial(b.Addr().String())
+	l.Say(wire.EventDeclare, `{"worker":"billing","variant":"b1"}`)
+	l.Expect(wire.EventError)
+	l.ExpectEnd()
+	l = m.Dial(b.Addr().String())
+	l.Say(wire.EventDeclare, `{"worker":"billing","variant":"b2"}`)
+	meshtest.AwaitPeers(t, b, "billing/b2")
+}
+
 // Nobody becomes somebody else on a link.
 func TestIdentityOfALinkIsFixed(t *testing.T) {
 	m := meshtest.New(t, shop)

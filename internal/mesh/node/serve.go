@@ -46,6 +46,9 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	if who.Variant == "" {
 		who.Variant = l.Info().ID
 	}
+	if who.Worker == c.self.Worker && who.Variant == c.self.Variant {
+		return c.refuse(l, &wire.Error{Code: wire.CodeDenied, Message: who.Name() + " is this node itself"})
+	}
 	if !c.mayConnectToUs(who) {
 		return c.refuse(l, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s connect to %s", who.Worker, c.self.Worker)})
 	}
