@@ -13,6 +13,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/master"
+	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -112,13 +113,9 @@ func discovering(port int) func(*node.Config) {
 // awaitNodes waits until the master has so many nodes.
 func (m *goMaster) awaitNodes(t testing.TB, n int) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for len(m.Nodes()) != n {
-		if time.Now().After(deadline) {
-			t.Fatalf("the master has %+v, want %d nodes", m.Nodes(), n)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	meshtest.WaitFor(t, func() bool { return len(m.Nodes()) == n }, func() string {
+		return fmt.Sprintf("the master has %+v, want %d nodes", m.Nodes(), n)
+	})
 }
 
 func startNode(t testing.TB, k keys, o options, masterPort int, worker, variant string, change ...func(*node.Config)) *goNode {

@@ -2,8 +2,12 @@ package interop
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"sync"
 	"testing"
 
+	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 )
 
@@ -135,30 +139,114 @@ func echo(t *testing.T, left *peer) {
 	wantJSON(t, got, `{"echo":{"n":1}}`)
 }
 
-// TestSentBeforeLeaving has a meshctl node send and leave at once. socket.io drops
-// what a client has sent when a disconnect packet is read together with it.
+// TestSentBeforeLeaving has a meshctl node send over a link that it opened, and leave
+// at once. socket.io drops what a client has sent when a disconnect packet ("41") is
+// read together with it.
 func TestSentBeforeLeaving(t *testing.T) {
 	for _, sio := range lines {
-		for _, d := range []dials{{left: true}, {right: true}} {
-			t.Run(fmt.Sprintf("socket.io %d/js dials %v", sio, d.left), func(t *testing.T) {
+		t.Run(fmt.Sprint("socket.io ", sio), func(t *testing.T) {
+			requireJS(t)
+			k, schema := newKeys(), pair(dials{right: true})
+			master := startMaster(t, k, schema)
+			left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
+			right := startNode(t, k, schema, master.port, "right", "r1")
+			right.await("connection", of("left", "l1"))
+			left.await("connection", link("right", "r1", false))
+			for i := range 3 {
+				if _, err := right.ask("left.work", i, node.CallOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			right.stop()
+			left.await("disconnection", of("right", "r1"))
+			if n := left.count("command", command("work")); n != 3 {
+				t.Errorf("%d of 3 requests arrived", n)
+			}
+		})
+	}
+}
+
+// TestMasterLost cuts a meshctl node's connection to its master, who goes on. A
+// JavaScript node that is told of it gives up all links to the node; they come back.
+func TestMasterLost(t *testing.T) {
+	for _, jsMastered := range []bool{false, true} {
+		for i, d := range []dials{{left: true}, {left: true, right: true}} {
+			sio := lines[i]
+			t.Run(fmt.Sprintf("js master %v/socket.io %d/meshctl dials %v", jsMastered, sio, d.right), func(t *testing.T) {
 				requireJS(t)
+				t.Parallel()
 				k, schema := newKeys(), pair(d)
-				master := startMaster(t, k, schema)
-				left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
-				right := startNode(t, k, schema, master.port, "right", "r1")
-				right.await("connection", of("left", "l1"))
-				left.await("connection", link("right", "r1", d.left))
-				for i := range 3 {
-					if _, err := right.ask("left.work", i, node.CallOptions{}); err != nil {
-						t.Fatal(err)
+				master := eitherMaster(t, jsMastered, sio, k, schema)
+				cable := newCable(t, master)
+				left := jsNode(t, sio, k, schema, master, "left", "l1", nil)
+				right := startNode(t, k, schema, cable.port, "right", "r1")
+				linked := func() {
+					left.await("connection", link("right", "r1", true))
+					if d.right {
+						left.await("connection", link("right", "r1", false))
 					}
 				}
-				right.stop()
-				left.await("disconnection", of("right", "r1"))
-				if n := left.count("command", command("work")); n != 3 {
-					t.Errorf("%d of 3 requests arrived", n)
-				}
+				linked()
+				right.await("connection", of("left", "l1"))
+
+				cable.cut()
+				left.await("removenode", of("right", "r1"))
+				right.await("declared")
+				linked()
+				meshtest.AwaitPeers(t, right, "left/l1")
+				bothWays(t, left, right)
 			})
 		}
 	}
+}
+
+// cable carries TCP connections to a port of this machine until they are cut.
+type cable struct {
+	port  int
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newCable(t testing.TB, to int) *cable {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{port: l.Addr().(*net.TCPAddr).Port}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return // closed at the end of the test
+			}
+			far, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", to))
+			if err != nil {
+				near.Close()
+				continue
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, near, far)
+			c.mu.Unlock()
+			for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
+				wg.Go(func() {
+					_, _ = io.Copy(ends[0], ends[1]) // either end may close
+					ends[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() { l.Close(); c.cut(); wg.Wait() })
+	return c
+}
+
+// cut closes all connections; new ones can be made.
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
 }
