@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/spf13/cobra"
@@ -92,6 +93,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Schema:        sch,
 		SchemaDir:     schemaDir(cfg.Schema),
 		MaxPayload:    int(cfg.MaxPayload),
+		Link:          link.Mode(cfg.Link),
 		MaxInFlight:   cfg.MaxInFlight,
 		QueueDepth:    cfg.QueueDepth,
 		DrainTimeout:  cfg.DrainTimeout,

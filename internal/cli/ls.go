@@ -78,9 +78,9 @@ func runList(ctx context.Context, opts *listOptions) error {
 	}
 	rows := make([][]string, len(nodes))
 	for i, n := range nodes {
-		rows[i] = []string{n.Worker, n.Variant, net.JoinHostPort(n.IP, strconv.Itoa(n.Port)), n.Kind, n.Version, upTime(n)}
+		rows[i] = []string{n.Worker, n.Variant, net.JoinHostPort(n.IP, strconv.Itoa(n.Port)), n.Kind, n.Link, n.Version, upTime(n)}
 	}
-	return writeTable(opts.app.Out, []string{"WORKER", "VARIANT", "ADDRESS", "KIND", "VERSION", "UP"}, rows)
+	return writeTable(opts.app.Out, []string{"WORKER", "VARIANT", "ADDRESS", "KIND", "LINK", "VERSION", "UP"}, rows)
 }
 
 func upTime(n wire.NodeInfo) string {

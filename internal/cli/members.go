@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshctl/meshctl/configs"
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
@@ -92,6 +93,7 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 		Master:        cfg.Master,
 		DiscoveryPort: cfg.DiscoveryPort,
 		MaxPayload:    int(cfg.MaxPayload),
+		Link:          link.Mode(cfg.Link),
 		Timeout:       cfg.Timeout,
 		Version:       a.Build.Version,
 		Logger:        slog.New(slog.DiscardHandler),

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/cobra"
@@ -72,6 +73,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		// Nodes can do without discovery when they can be told a port.
 		DiscoveryOptional: cfg.Port != 0 && cfg.IsDefault("discovery-port"),
 		MaxPayload:        int(cfg.MaxPayload),
+		Link:              link.Mode(cfg.Link),
 		Version:           app.Build.Version,
 		Logger:            log,
 	})

@@ -64,6 +64,7 @@ type Config struct {
 	Host          string `mapstructure:"host"`
 	Port          int    `mapstructure:"port"`
 	DiscoveryPort int    `mapstructure:"discovery-port"`
+	Link          string `mapstructure:"link"` // a link.Mode
 	HTTP          string `mapstructure:"http"`
 	DumpAddress   string `mapstructure:"dump-address"`
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -150,6 +151,9 @@ func Settings() []Setting {
 			Usage: "`port` of the master; 0 takes a free one, which nodes find by discovery"},
 		{Key: "discovery-port", Kind: KindInt, Default: strconv.Itoa(node.DefaultDiscoveryPort), Max: maxPort, Commands: append([]string{CmdServeMaster}, dial...),
 			Usage: "`port` where the master answers nodes that know none; 0 turns that off"},
+		{Key: "link", Kind: KindString, Default: string(link.Auto), Choices: []string{string(link.Auto), string(link.SocketIO)},
+			Commands: append([]string{CmdServeMaster}, dial...),
+			Usage:    "`kind` of link to meshctl peers: auto (the native link), or socketio where a proxy lets only that through"},
 		{Key: "http", Kind: KindString, Commands: servers, Check: checkListen, Example: "127.0.0.1:9090",
 			Usage: "`address` ([host]:port) to serve /healthz and /readyz on; empty serves neither"},
 		{Key: "dump-address", Kind: KindPath, Commands: servers,
@@ -158,7 +162,7 @@ func Settings() []Setting {
 		{Key: "worker", Kind: KindString, Default: "worker", NoFlag: true, Commands: []string{CmdJoin},
 			Usage: "worker that join is when its argument is missing"},
 		{Key: "variant", Kind: KindString, Commands: []string{CmdJoin},
-			Usage: "`name` of this instance of the worker; default: the host name and four random characters"},
+			Usage: "`name` of this instance of the worker; default: the host name and six random characters"},
 		{Key: "mesh-port", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"LOCAL_SOCKET_PORT"}, Commands: []string{CmdJoin},
 			Usage: "`port` that other nodes reach this one on; 0 takes a free one"},
 		{Key: "advertise", Kind: KindString, Env: []string{"MY_POD_IP"}, Commands: []string{CmdJoin}, Check: checkHost, Example: "10.0.0.7",

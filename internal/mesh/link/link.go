@@ -28,7 +28,8 @@ var (
 )
 
 // Link is one established connection to a peer. Messages arrive in the order in
-// which they were sent. Implementations bound every queue and survive any input.
+// which they were sent, except that one shorter than 16 KiB may overtake longer
+// ones. Implementations bound every queue and survive any input.
 type Link interface {
 	// Send queues m and returns without waiting for the network. It is safe for
 	// concurrent use. It fails with ErrFull, ErrTooLarge or ErrClosed (wrapped).
@@ -72,6 +73,9 @@ type Info struct {
 	RemoteIP string
 	// Dialed is true at the end that opened the connection.
 	Dialed bool
-	// Transport is "socketio".
+	// Transport is "socketio" or "native".
 	Transport string
+	// PeerName is the "worker/variant" that the peer gave in a handshake that proved
+	// its keys; "" where the transport has none.
+	PeerName string
 }

@@ -141,14 +141,14 @@ func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
 }
 
 // control answers the requests of meshctl peers to the master itself.
-func (s *session) control(body []byte) error {
+func (s *session) control(msg wire.Message) error {
 	s.m.mu.Lock()
 	entitled := s.self.Meshctl != nil
 	s.m.mu.Unlock()
 	if !entitled {
 		return nil // strangers and JavaScript nodes have nothing to ask here
 	}
-	cmd, err := wire.DecodeCommand(body, func(name string) bool { return name == wire.ControlNodes })
+	cmd, err := msg.AsCommand(func(name string) bool { return name == wire.ControlNodes })
 	if err != nil || cmd.UID == "" {
 		return nil
 	}
@@ -162,9 +162,5 @@ func (s *session) control(body []byte) error {
 	if err != nil {
 		answer.Err = rpc.AsError(err)
 	}
-	text, err := wire.EncodeResponse(answer)
-	if err != nil {
-		return err
-	}
-	return s.link.Send(wire.Message{Event: wire.EventResponse, Body: text})
+	return s.link.Send(wire.ResponseMessage(answer))
 }

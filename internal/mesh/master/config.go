@@ -3,6 +3,8 @@ package master
 import (
 	"log/slog"
 
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
@@ -25,7 +27,11 @@ type Config struct {
 	Version    string       // shown to other meshctl peers
 	Logger     *slog.Logger // default: discards
 
-	// Envelope seals with Keys. Peers in one process may share one, and then pay for
+	// Link is which links may be used; default link.Auto.
+	Link link.Mode
+
+	// Envelope and NativeKey seal with Keys. Peers in one process may share one, and then pay for
 	// one key derivation between them; default: one of its own.
-	Envelope *seal.Envelope
+	Envelope  *seal.Envelope
+	NativeKey *native.Key
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
 	"github.com/meshctl/meshctl/internal/mesh/registry"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -29,7 +30,6 @@ type Master struct {
 	cfg      Config
 	log      *slog.Logger
 	envelope *seal.Envelope
-	server   *socketio.Server
 	nodes    registry.Registry
 	ready    chan struct{}
 
@@ -74,12 +74,6 @@ func New(cfg Config) (*Master, error) {
 	if m.schemaJSON, err = m.encode(cfg.Schema); err != nil {
 		return nil, err
 	}
-	m.server, err = socketio.New(socketio.Config{
-		Envelope: cfg.Envelope, MaxPayload: cfg.MaxPayload, Logger: cfg.Logger, Accept: m.accept,
-	})
-	if err != nil {
-		return nil, err
-	}
 	return m, nil
 }
 
@@ -103,17 +97,44 @@ func (m *Master) Run(ctx context.Context) error {
 			return listenError("listen for discovery", "--discovery-port", err)
 		}
 	}
-	m.envelope.Warm()
+	server, err := m.newServer()
+	if err != nil {
+		return err
+	}
 	close(m.ready)
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.server.Serve(ctx, m.listener) })
+	g.Go(func() error { return server.Serve(ctx, m.listener) })
 	if m.discovery != nil {
 		port := m.listener.Addr().(*net.TCPAddr).Port
 		g.Go(func() error { return serveDiscovery(ctx, m.discovery, m.cfg.Keys, m.envelope, port, m.log) })
 	}
 	return g.Wait()
 }
+
+// newServer makes the doors: Socket.IO, and beside it the native link.
+func (m *Master) newServer() (*socketio.Server, error) {
+	cfg := socketio.Config{Envelope: m.envelope, MaxPayload: m.cfg.MaxPayload, Logger: m.log, Accept: m.accept}
+	if m.native() {
+		if m.cfg.NativeKey == nil {
+			var err error
+			if m.cfg.NativeKey, err = native.NewKey(m.cfg.Keys.Private); err != nil {
+				return nil, err
+			}
+		}
+		door, err := native.NewServer(native.Config{
+			Key: m.cfg.NativeKey, Hello: native.Hello{Name: "@master"}, MaxPayload: m.cfg.MaxPayload, Logger: m.log,
+		}, m.accept, socketio.Trust)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Fallback = door
+	}
+	return socketio.New(cfg)
+}
+
+// native tells whether native links are served.
+func (m *Master) native() bool { return m.cfg.Link != link.SocketIO }
 
 // Ready is closed once the master listens.
 func (m *Master) Ready() <-chan struct{} { return m.ready }

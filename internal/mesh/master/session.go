@@ -35,7 +35,7 @@ func (s *session) serve(ctx context.Context) error {
 		case wire.EventDeclare:
 			err = s.declare(msg.Body)
 		case wire.EventCommand:
-			err = s.control(msg.Body)
+			err = s.control(msg)
 		case wire.EventDrain:
 			s.m.drain(s)
 		default:
@@ -65,6 +65,9 @@ func (s *session) declare(body []byte) error {
 	if peer.Meshctl != nil {
 		peer.Meshctl.Schema = nil // a node has none to give
 	}
+	if proven := s.link.Info().PeerName; proven != "" && proven != peer.Name() {
+		return s.refuse(&wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("declared as %s on the link of %s", peer.Name(), proven)})
+	}
 	return s.m.join(s, peer)
 }
 
@@ -93,7 +96,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 		return nil
 	}
 
-	node := registry.Node{Peer: public(peer), ClientID: s.id(), Since: time.Now()}
+	node := registry.Node{Peer: public(peer), ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now()}
 	old := m.nodes.Put(node)
 	if old != nil {
 		m.replace(*old, node)
@@ -111,7 +114,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
-		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Revision: m.revision, Schema: m.schemaJSON}
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }

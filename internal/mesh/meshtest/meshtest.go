@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -33,6 +35,12 @@ type Mesh struct {
 	// Envelope is shared by all peers, which spares the tests hundreds of key
 	// derivations; nil before a peer starts gives that peer its own.
 	Envelope *seal.Envelope
+	// NativeKey likewise.
+	NativeKey *native.Key
+	// Link is the kind of link that peers are started with.
+	Link link.Mode
+	// Each, if set, may change the configuration of each node that is started.
+	Each func(*node.Config)
 }
 
 // Master is a running master.
@@ -65,7 +73,11 @@ func New(t testing.TB, yaml string) *Mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Mesh{t: t, Schema: Parse(t, yaml), Envelope: envelope}
+	key, err := native.NewKey(Keys.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Mesh{t: t, Schema: Parse(t, yaml), Envelope: envelope, NativeKey: key}
 	m.Master = m.StartMaster(0)
 	m.Addr = m.Master.Addr().String()
 	return m
@@ -74,7 +86,7 @@ func New(t testing.TB, yaml string) *Mesh {
 // StartMaster starts another master on a port (0: a free one), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
-	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope})
+	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link})
 	if err != nil {
 		m.t.Fatalf("new master: %v", err)
 	}
@@ -114,7 +126,10 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	m.t.Helper()
 	cfg := node.Config{
 		Keys: Keys, Worker: worker, Variant: variant, Master: m.Addr, Host: "127.0.0.1",
-		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope,
+		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link,
+	}
+	if m.Each != nil {
+		m.Each(&cfg)
 	}
 	for _, o := range options {
 		o(&cfg)
@@ -148,7 +163,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 // Operator connects the command line's kind of peer.
 func (m *Mesh) Operator(options ...Option) *node.Operator {
 	m.t.Helper()
-	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope}
+	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link}
 	for _, o := range options {
 		o(&cfg)
 	}

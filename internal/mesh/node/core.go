@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -30,8 +31,11 @@ type core struct {
 	self     wire.Peer // Meshctl is always set
 	access   atomic.Pointer[schema.Schema]
 	peers    peers
+	key      func() (*native.Key, error) // derived when it is first needed
 	server   *rpc.Server
 	master   masterLink
+	// plainMaster is set when the master last turned out not to serve native links.
+	plainMaster atomic.Bool
 
 	// work is what requests under way live on; it ends when they have to.
 	work context.Context
@@ -82,6 +86,13 @@ func newCore(cfg Config) (*core, error) {
 		}},
 		server: rpc.NewServer(cfg.MaxInFlight, cfg.Logger),
 	}
+	c.self.Meshctl.Native = cfg.Link != link.SocketIO
+	c.key = sync.OnceValues(func() (*native.Key, error) {
+		if cfg.NativeKey != nil {
+			return cfg.NativeKey, nil
+		}
+		return native.NewKey(cfg.Keys.Private)
+	})
 	c.peers.init(c)
 	if cfg.Schema != nil {
 		c.access.Store(cfg.Schema)
@@ -94,10 +105,6 @@ func setDefault[T comparable](v *T, otherwise T) {
 	if *v == zero {
 		*v = otherwise
 	}
-}
-
-func (c *core) dial(ctx context.Context, addr string) (link.Link, error) {
-	return socketio.Dial(ctx, addr, socketio.DialConfig{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
 }
 
 // newBackoff waits 100 ms before the second try, and up to 5 s, with jitter.

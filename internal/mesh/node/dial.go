@@ -19,7 +19,7 @@ const acceptTimeout = 5 * time.Second
 // open dials a peer and declares us there, and calls ready once requests may be
 // sent. It then serves the link, and returns why it ended. as is the worker to appear as.
 func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*peer, *peerLink)) error {
-	l, err := c.dial(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)))
+	l, err := c.dialPeer(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)), to, as)
 	if err != nil {
 		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true}
 	}

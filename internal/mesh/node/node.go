@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
-	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -92,7 +91,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	defer n.listener.Close()
 	n.self.Port = n.listener.Addr().(*net.TCPAddr).Port
-	server, err := socketio.New(socketio.Config{Envelope: n.envelope, MaxPayload: n.cfg.MaxPayload, Logger: n.log, Accept: n.accept})
+	server, err := n.newServer()
 	if err != nil {
 		return err
 	}
@@ -100,7 +99,6 @@ func (n *Node) Run(ctx context.Context) error {
 
 	// Everything lives until the work is done; only the wait for it ends with ctx.
 	g, live := errgroup.WithContext(n.work)
-	g.Go(n.envelope.Warm)
 	g.Go(func() error { return server.Serve(live, n.listener) })
 	g.Go(func() error { return n.handlers.Run(live) })
 	g.Go(func() error { return n.queues.run(live) })

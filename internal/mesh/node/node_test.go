@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -52,6 +53,26 @@ mailer:
       post: {queued: true, responds: false}
 `
 
+// eachLink runs a test over native links, over Socket.IO, and with both in one mesh.
+func eachLink(t *testing.T, test func(*testing.T, *meshtest.Mesh)) {
+	for _, mode := range []link.Mode{link.Auto, link.SocketIO, "mixed"} {
+		t.Run(string(mode), func(t *testing.T) {
+			m := meshtest.New(t, shop)
+			m.Link = mode
+			if mode == "mixed" {
+				joined := 0
+				m.Link = link.Auto
+				m.Each = func(c *node.Config) { // every second node keeps to Socket.IO
+					if joined++; joined%2 == 0 {
+						c.Link = link.SocketIO
+					}
+				}
+			}
+			test(t, m)
+		})
+	}
+}
+
 // who answers with the node's variant.
 func who(variant string) handler.Handler {
 	return handler.Func(func(context.Context, *handler.Request) (json.RawMessage, error) {
@@ -80,8 +101,9 @@ func call(t *testing.T, n interface {
 	return n.Call(t.Context(), target, json.RawMessage(payload), opts)
 }
 
-func TestBalancedGoesRound(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestBalancedGoesRound(t *testing.T) { eachLink(t, testBalancedGoesRound) }
+
+func testBalancedGoesRound(t *testing.T, m *meshtest.Mesh) {
 	for _, v := range []string{"b1", "b2", "b3"} {
 		m.Join("billing", v, billing(v))
 	}
@@ -117,7 +139,10 @@ func TestBalancedGoesRound(t *testing.T) {
 // Variants of billing connect to each other in both directions, so that there are two
 // links between each pair.
 func TestBroadcastReachesEachVariantOnce(t *testing.T) {
-	m := meshtest.New(t, shop)
+	eachLink(t, testBroadcastReachesEachVariantOnce)
+}
+
+func testBroadcastReachesEachVariantOnce(t *testing.T, m *meshtest.Mesh) {
 	var heard sync.Map
 	hear := func(v string) map[string]handler.Handler {
 		n := new(atomic.Int64)
@@ -168,8 +193,9 @@ func answers(r *node.Result) string {
 }
 
 // A variant that fails or is too slow does not discard the answers of the others.
-func TestBroadcastKeepsPartialResults(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestBroadcastKeepsPartialResults(t *testing.T) { eachLink(t, testBroadcastKeepsPartialResults) }
+
+func testBroadcastKeepsPartialResults(t *testing.T, m *meshtest.Mesh) {
 	fail := map[string]handler.Handler{"all": handler.Func(func(context.Context, *handler.Request) (json.RawMessage, error) {
 		return nil, errors.New("no luck")
 	})}
@@ -224,8 +250,9 @@ func TestRefusals(t *testing.T) {
 }
 
 // The data plane outlives the control plane.
-func TestMasterMayDieUnderCalls(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestMasterMayDieUnderCalls(t *testing.T) { eachLink(t, testMasterMayDieUnderCalls) }
+
+func testMasterMayDieUnderCalls(t *testing.T, m *meshtest.Mesh) {
 	var downs atomic.Int64
 	count := func(c *node.Config) { c.Hooks.OnDisconnection = func(wire.Peer) { downs.Add(1) } }
 	b1 := m.Join("billing", "b1", billing("b1"), count)
@@ -278,8 +305,9 @@ func portOf(addr string) (port int) {
 
 // A node that leaves takes no new requests, finishes those that it has, and no call
 // fails for it.
-func TestDrainLosesNothing(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestDrainLosesNothing(t *testing.T) { eachLink(t, testDrainLosesNothing) }
+
+func testDrainLosesNothing(t *testing.T, m *meshtest.Mesh) {
 	started, release := make(chan struct{}, 1), make(chan struct{})
 	slow := map[string]handler.Handler{"slow": handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
 		started <- struct{}{}
@@ -335,7 +363,10 @@ func TestDrainLosesNothing(t *testing.T) {
 }
 
 func TestLostPeerFailsItsRequestsAtOnce(t *testing.T) {
-	m := meshtest.New(t, shop)
+	eachLink(t, testLostPeerFailsItsRequestsAtOnce)
+}
+
+func testLostPeerFailsItsRequestsAtOnce(t *testing.T, m *meshtest.Mesh) {
 	started := make(chan struct{}, 1)
 	hang := map[string]handler.Handler{"slow": handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
 		started <- struct{}{}
@@ -358,8 +389,9 @@ func TestLostPeerFailsItsRequestsAtOnce(t *testing.T) {
 }
 
 // Cancelling a call ends the handler's context at the other end.
-func TestCancelTravels(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestCancelTravels(t *testing.T) { eachLink(t, testCancelTravels) }
+
+func testCancelTravels(t *testing.T, m *meshtest.Mesh) {
 	started, canceled := make(chan struct{}, 1), make(chan error, 1)
 	hang := map[string]handler.Handler{"slow": handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
 		started <- struct{}{}
@@ -459,8 +491,9 @@ func TestQueuedInOrder(t *testing.T) {
 
 // A newer instance of the same variant replaces the older one, which ends and does
 // not come back.
-func TestNewerInstanceReplaces(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestNewerInstanceReplaces(t *testing.T) { eachLink(t, testNewerInstanceReplaces) }
+
+func testNewerInstanceReplaces(t *testing.T, m *meshtest.Mesh) {
 	older := m.Join("billing", "b1", billing("older"))
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")
@@ -478,8 +511,9 @@ func TestNewerInstanceReplaces(t *testing.T) {
 	}
 }
 
-func TestSchemaChangeIsApplied(t *testing.T) {
-	m := meshtest.New(t, shop)
+func TestSchemaChangeIsApplied(t *testing.T) { eachLink(t, testSchemaChangeIsApplied) }
+
+func testSchemaChangeIsApplied(t *testing.T, m *meshtest.Mesh) {
 	m.Join("billing", "b1", billing("b1"))
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")
@@ -533,7 +567,8 @@ func TestOperator(t *testing.T) {
 // No message between meshctl peers costs a key derivation: each has one salt.
 func TestDerivationsAreCounted(t *testing.T) {
 	m := meshtest.New(t, shop)
-	m.Envelope = nil // each its own, as between processes
+	m.Envelope, m.NativeKey = nil, nil // each its own, as between processes
+	m.Link = link.SocketIO
 	b := m.Join("billing", "b1", billing("b1"))
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")

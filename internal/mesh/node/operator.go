@@ -56,7 +56,7 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	c.self.Worker = wire.OperatorWorker
 	o.turn.Store(rand.Uint64())
 	c.work, o.stop = context.WithCancel(context.Background())
-	o.wg.Go(func() { c.envelope.Warm() }) // while the network is slow
+	o.wg.Go(func() { _, _ = c.key() }) // while the network is slow
 	if err := o.connect(ctx); err != nil {
 		o.Close()
 		return nil, err
@@ -100,7 +100,7 @@ func (o *Operator) heed(l link.Link) {
 		}
 		switch msg.Event {
 		case wire.EventResponse:
-			if r, err := wire.DecodeResponse(msg.Body); err == nil {
+			if r, err := msg.AsResponse(); err == nil {
 				o.master.pending.Settle(r)
 			}
 		case wire.EventSchema:
@@ -209,7 +209,7 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 		for _, n := range nodes {
 			p := wire.Peer{Worker: n.Worker, Variant: n.Variant, IP: n.IP, Port: n.Port}
 			if n.Kind == wire.KindMeshctl {
-				p.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion}
+				p.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Native: n.Native}
 			}
 			if n.Worker == worker && !n.Draining {
 				present = append(present, p)

@@ -46,6 +46,9 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	if who.Variant == "" {
 		who.Variant = l.Info().ID
 	}
+	if proven := l.Info().PeerName; proven != "" && proven != who.Name() {
+		return c.refuse(l, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("declared as %s on the link of %s", who.Name(), proven)})
+	}
 	if who.Worker == c.self.Worker && who.Variant == c.self.Variant {
 		return c.refuse(l, &wire.Error{Code: wire.CodeDenied, Message: who.Name() + " is this node itself"})
 	}
@@ -96,9 +99,9 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 		}
 		switch msg.Event {
 		case wire.EventCommand:
-			c.command(p, l, msg.Body)
+			c.command(p, l, msg)
 		case wire.EventResponse:
-			r, err := wire.DecodeResponse(msg.Body)
+			r, err := msg.AsResponse()
 			if err != nil {
 				c.log.Warn("dropped a malformed response", "from", l.peer.Name(), "error", err)
 			} else if !p.pending.Settle(r) {
@@ -130,10 +133,13 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 }
 
 // command checks a request and has it answered.
-func (c *core) command(p *peer, l *peerLink, body []byte) {
-	cmd, err := wire.DecodeCommand(body, func(name string) bool { return c.ownCommand(name) != nil })
+func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
+	cmd, err := msg.AsCommand(func(name string) bool { return c.ownCommand(name) != nil })
 	if err != nil {
-		c.log.Warn("dropped a malformed request", "from", l.peer.Name(), "error", err)
+		c.log.Warn("refused a malformed request", "from", l.peer.Name(), "error", err)
+		if cmd.UID != "" && l.meshctl() {
+			_ = l.Send(wire.ResponseMessage(wire.Response{UID: cmd.UID, Err: rpc.AsError(err)}))
+		}
 		return
 	}
 	reply := func(result json.RawMessage, failure *wire.Error) { c.reply(l, cmd, result, failure) }
@@ -197,10 +203,7 @@ func (c *core) reply(l *peerLink, cmd wire.Command, result json.RawMessage, fail
 	if cmd.UID == "" || failure != nil && !l.meshctl() {
 		return
 	}
-	body, err := wire.EncodeResponse(wire.Response{UID: cmd.UID, Name: cmd.Name, Result: result, Err: failure})
-	if err == nil {
-		err = l.Send(wire.Message{Event: wire.EventResponse, Body: body})
-	}
+	err := l.Send(wire.ResponseMessage(wire.Response{UID: cmd.UID, Name: cmd.Name, Result: result, Err: failure}))
 	switch {
 	case err == nil || errors.Is(err, link.ErrClosed):
 	case failure == nil && !errors.Is(err, link.ErrFull):

@@ -104,8 +104,11 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := c.dial(ctx, addr)
-	if err != nil {
+	l, err := c.dialMasterAt(ctx, addr)
+	switch {
+	case errors.Is(err, seal.ErrKeyMismatch), wire.CodeOf(err) == wire.CodeKeyMismatch:
+		return nil, keyMismatch("the master at " + addr + " has another private key")
+	case err != nil:
 		return nil, &wire.Error{
 			Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", addr, err),
 			Hint: "check that it runs and that --master names it",
@@ -136,7 +139,11 @@ func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire
 		switch msg.Event {
 		case wire.EventDeclared:
 			l.Trust()
-			return wire.DecodeDeclared(msg.Body)
+			d, err := wire.DecodeDeclared(msg.Body)
+			if err == nil {
+				err = c.checkDowngrade(l, d.Meshctl)
+			}
+			return d, err
 		case wire.EventError:
 			l.Trust() // it has our keys
 			e, err := wire.DecodeErrorMessage(msg.Body)
@@ -180,7 +187,7 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 				n.dialers.remove(p.Worker, p.Variant)
 			}
 		case wire.EventResponse:
-			if r, err := wire.DecodeResponse(msg.Body); err == nil {
+			if r, err := msg.AsResponse(); err == nil {
 				n.master.pending.Settle(r)
 			}
 		case wire.EventSchema:

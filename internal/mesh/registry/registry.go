@@ -13,6 +13,8 @@ type Node struct {
 	wire.Peer
 	// ClientID is the link over which it declared itself.
 	ClientID string
+	// Link is that link's transport.
+	Link     string
 	Since    time.Time
 	Draining bool
 }
@@ -21,10 +23,10 @@ type Node struct {
 func (n Node) Info(now time.Time) wire.NodeInfo {
 	info := wire.NodeInfo{
 		Worker: n.Worker, Variant: n.Variant, IP: n.IP, Port: n.Port, Kind: n.Kind(),
-		Since: n.Since.UnixMilli(), UpMillis: now.Sub(n.Since).Milliseconds(), Draining: n.Draining,
+		Link: n.Link, Since: n.Since.UnixMilli(), UpMillis: now.Sub(n.Since).Milliseconds(), Draining: n.Draining,
 	}
 	if n.Meshctl != nil {
-		info.Version = n.Meshctl.Version
+		info.Version, info.Native = n.Meshctl.Version, n.Meshctl.Native
 	}
 	return info
 }

@@ -119,11 +119,7 @@ func (p *Pending) drop(uid string) bool {
 
 // Send sends a command without waiting for anything. Errors are *wire.Error.
 func Send(l link.Link, cmd wire.Command) error {
-	body, err := wire.EncodeCommand(cmd)
-	if err != nil {
-		return err
-	}
-	return sendError(l.Send(wire.Message{Event: wire.EventCommand, Body: body}))
+	return sendError(l.Send(wire.CommandMessage(cmd)))
 }
 
 // Event sends v as the body of an event. Errors are *wire.Error.
@@ -136,9 +132,12 @@ func Event(l link.Link, event string, v any) error {
 }
 
 func sendError(err error) error {
+	var e *wire.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &e) && e.Code == wire.CodeBadRequest:
+		return e
 	case errors.Is(err, link.ErrTooLarge):
 		return &wire.Error{Code: wire.CodeBadRequest, Message: err.Error(), Hint: "send less, or raise --max-payload at both ends"}
 	case errors.Is(err, link.ErrFull):

@@ -22,11 +22,48 @@ const (
 	EventSchema = "schema" // SchemaUpdate: the master's schema changed
 )
 
-// Message is one event and its plaintext JSON, as a link carries it.
-// Whoever holds a Message owns Body.
+// Message is one event and what it says, as a link carries it: JSON in Body, or a
+// Command or Response that was never put into JSON because both ends speak the
+// native link. Whoever holds a Message owns what it points to.
 type Message struct {
-	Event string
-	Body  []byte
+	Event    string
+	Body     []byte
+	Command  *Command  // of EventCommand; Body is then nil
+	Response *Response // of EventResponse; Body is then nil
+}
+
+// CommandMessage is the message of a request.
+func CommandMessage(c Command) Message { return Message{Event: EventCommand, Command: &c} }
+
+// ResponseMessage is the message of a response.
+func ResponseMessage(r Response) Message { return Message{Event: EventResponse, Response: &r} }
+
+// JSON is the body as JavaScript peers read it. Errors are those of EncodeCommand and
+// EncodeResponse.
+func (m Message) JSON() ([]byte, error) {
+	switch {
+	case m.Command != nil:
+		return EncodeCommand(*m.Command)
+	case m.Response != nil:
+		return EncodeResponse(*m.Response)
+	}
+	return m.Body, nil
+}
+
+// AsCommand reads the body of EventCommand as DecodeCommand does.
+func (m Message) AsCommand(known func(name string) bool) (Command, error) {
+	if m.Command != nil {
+		return *m.Command, nil
+	}
+	return DecodeCommand(m.Body, known)
+}
+
+// AsResponse reads the body of EventResponse as DecodeResponse does.
+func (m Message) AsResponse() (Response, error) {
+	if m.Response != nil {
+		return *m.Response, nil
+	}
+	return DecodeResponse(m.Body)
 }
 
 // Kinds of peer software, as shown to users.
@@ -75,6 +112,8 @@ type Extra struct {
 	Instance string `json:"instance,omitempty"`
 	// Started is when the node started, in milliseconds since 1970.
 	Started int64 `json:"started,omitempty"`
+	// Native says that the sender serves native links on the same port.
+	Native bool `json:"native,omitempty"`
 	// Schema is sent by a master in declared: its schema without handlers.
 	Schema json.RawMessage `json:"schema,omitempty"`
 	// Revision counts the master's schema changes.
@@ -127,6 +166,10 @@ type NodeInfo struct {
 	IP      string `json:"ip" yaml:"ip"`
 	Port    int    `json:"port" yaml:"port"`
 	Kind    string `json:"kind" yaml:"kind"`
+	// Link is what the node's link to the master is: "native" or "socketio".
+	Link string `json:"link,omitempty" yaml:"link,omitempty"`
+	// Native says that the node serves native links.
+	Native  bool   `json:"native,omitempty" yaml:"native,omitempty"`
 	Version string `json:"version,omitempty" yaml:"version,omitempty"`
 	// Since is when the master accepted the node, in milliseconds since 1970.
 	Since int64 `json:"since" yaml:"since"`

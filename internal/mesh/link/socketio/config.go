@@ -63,7 +63,8 @@ type Config struct {
 	// its link ends. Required.
 	Accept func(ctx context.Context, l link.Link)
 	// Fallback answers HTTP requests for other paths; nil: not found. Its connections
-	// count as undeclared: they are closed DeclareTimeout after they were opened.
+	// count as undeclared: they are closed DeclareTimeout after they were opened, unless
+	// it calls Trust. If it has a method Close, that is called when Serve ends.
 	Fallback http.Handler
 	// Logger gets what may interest an operator; nil: nothing is logged.
 	Logger *slog.Logger

@@ -174,6 +174,9 @@ func (s *Server) closeLinks() {
 	for l := range s.sessions {
 		closing.Go(func() { l.Close(errServerClosed) })
 	}
+	if f, ok := s.cfg.Fallback.(interface{ Close() }); ok {
+		closing.Go(f.Close)
+	}
 	s.mu.Unlock()
 	closing.Wait()
 }

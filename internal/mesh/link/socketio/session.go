@@ -180,13 +180,17 @@ func (s *session) Send(m wire.Message) error {
 	if m.Event == "" || len(m.Event) > maxEventName || !plain(m.Event) {
 		return fmt.Errorf("send: event name %.80q cannot be written", m.Event)
 	}
-	if len(m.Body) > s.maxBody {
-		return fmt.Errorf("send %s: %w: %d bytes, the peer takes %d", m.Event, link.ErrTooLarge, len(m.Body), s.maxBody)
+	body, err := m.JSON()
+	if err != nil {
+		return fmt.Errorf("send %s: %w", m.Event, err)
+	}
+	if len(body) > s.maxBody {
+		return fmt.Errorf("send %s: %w: %d bytes, the peer takes %d", m.Event, link.ErrTooLarge, len(body), s.maxBody)
 	}
 	if s.isClosing() {
 		return fmt.Errorf("send %s: %w", m.Event, s.closedErr())
 	}
-	if !s.out.tryPush(m, len(m.Body)) {
+	if !s.out.tryPush(wire.Message{Event: m.Event, Body: body}, len(body)) {
 		return fmt.Errorf("send %s: %w", m.Event, link.ErrFull)
 	}
 	return nil

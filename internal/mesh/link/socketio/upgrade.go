@@ -28,6 +28,14 @@ func connOf(ctx context.Context) *conn {
 	return c
 }
 
+// Trust takes the connection of a request to Config.Fallback off the list of the
+// undeclared ones. ctx is the request's.
+func Trust(ctx context.Context) {
+	if c := connOf(ctx); c != nil {
+		c.declare()
+	}
+}
+
 // serveHTTP lets the library see WebSocket handshakes of Engine.IO 4 and nothing else.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != path {

@@ -1,0 +1,54 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Config is what both ends of native links need. The zero value of a limit stands for
+// its default.
+type Config struct {
+	Key    *Key  // required
+	Hello  Hello // what this end says of itself
+	Logger *slog.Logger
+
+	MaxPayload   int           // bytes of one message's payload, either way; default 1 MiB
+	OutMessages  int           // that may wait to be sent; default 65536
+	OutBytes     int           // that may wait to be sent; default 16 MiB
+	WriteTimeout time.Duration // for one frame; default 10 s
+	Heartbeat    time.Duration // between questions to a peer that says nothing; default 10 s
+	Handshake    time.Duration // for all of it; default 5 s
+}
+
+func (c *Config) setDefaults() error {
+	if c.Key == nil {
+		return errors.New("native links need a key")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Hello.Protocol = 1
+	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
+	setDefault(&c.OutMessages, 1<<16)
+	setDefault(&c.OutBytes, 16<<20)
+	setDefault(&c.WriteTimeout, 10*time.Second)
+	setDefault(&c.Heartbeat, 10*time.Second)
+	setDefault(&c.Handshake, 5*time.Second)
+	return nil
+}
+
+func setDefault[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// Accept serves a link; when it returns the link is closed. If it panics, only its
+// link ends.
+type Accept func(ctx context.Context, l link.Link)

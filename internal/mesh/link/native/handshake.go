@@ -1,0 +1,138 @@
+package native
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/flynn/noise"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+)
+
+const (
+	// pskSalt and pskRounds make the pre-shared key of the private key; the rounds are
+	// those of the sealing that JavaScript peers use.
+	pskSalt   = "meshctl native link 1"
+	pskRounds = 100_000
+	// keyIDLen is how many bytes name the pre-shared key in the first message.
+	keyIDLen = 8
+	// maxHello bounds what a peer says of itself in the handshake.
+	maxHello = 4096
+)
+
+// prologue is what both ends have agreed on before the first byte.
+var prologue = []byte("meshctl native link 1\x00" + Path)
+
+var suite = noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
+
+// Key is the pre-shared key of a mesh. Making one costs a key derivation; it is meant
+// to be made once per process.
+type Key struct {
+	psk []byte
+	id  [keyIDLen]byte
+}
+
+// NewKey derives the key from a mesh's private key.
+func NewKey(privateKey string) (*Key, error) {
+	psk, err := pbkdf2.Key(sha512.New, privateKey, []byte(pskSalt), pskRounds, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of native links: %w", err)
+	}
+	k := &Key{psk: psk}
+	mac := hmac.New(sha256.New, psk)
+	mac.Write([]byte("key id"))
+	copy(k.id[:], mac.Sum(nil))
+	return k, nil
+}
+
+// Hello is what each end says of itself in the handshake, and so cannot be changed or
+// taken away by anybody in between.
+type Hello struct {
+	Name     string `json:"name"`     // "worker/variant"
+	Protocol int    `json:"protocol"` // highest version spoken, now 1
+}
+
+// ciphers seal and open the frames of an established link.
+type ciphers struct{ send, receive *noise.CipherState }
+
+// handshake is one end of Noise NNpsk0:
+//
+//	-> key id, psk, e, hello
+//	<- e, ee, hello
+type handshake struct {
+	state *noise.HandshakeState
+	key   *Key
+	hello []byte
+}
+
+func newHandshake(key *Key, hello Hello, initiator bool) (*handshake, error) {
+	text, err := json.Marshal(hello)
+	if err != nil {
+		return nil, fmt.Errorf("encode hello: %w", err)
+	}
+	if len(text) > maxHello {
+		return nil, errors.New("the hello is too long")
+	}
+	state, err := noise.NewHandshakeState(noise.Config{
+		CipherSuite: suite, Pattern: noise.HandshakeNN, Initiator: initiator,
+		Prologue: prologue, PresharedKey: key.psk, PresharedKeyPlacement: 0,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("begin the handshake: %w", err)
+	}
+	return &handshake{state, key, text}, nil
+}
+
+// first writes the dialling end's message.
+func (h *handshake) first() ([]byte, error) {
+	message, _, _, err := h.state.WriteMessage(append([]byte(nil), h.key.id[:]...), h.hello)
+	return message, err
+}
+
+// answer reads the first message and writes the second, which ends the handshake of the
+// accepting end. Whoever sent the first message may have recorded it: only a frame that
+// can be opened proves that the peer is there and knows the key.
+func (h *handshake) answer(message []byte) (reply []byte, peer Hello, c ciphers, err error) {
+	if len(message) < keyIDLen {
+		return nil, peer, c, fmt.Errorf("%w: short handshake", link.ErrProtocol)
+	}
+	if !hmac.Equal(message[:keyIDLen], h.key.id[:]) {
+		return nil, peer, c, fmt.Errorf("handshake: %w", seal.ErrKeyMismatch)
+	}
+	text, _, _, err := h.state.ReadMessage(nil, message[keyIDLen:])
+	if err != nil {
+		return nil, peer, c, fmt.Errorf("handshake: %w", seal.ErrKeyMismatch)
+	}
+	if peer, err = readHello(text); err != nil {
+		return nil, peer, c, err
+	}
+	reply, toResponder, toInitiator, err := h.state.WriteMessage(nil, h.hello)
+	if err != nil {
+		return nil, peer, c, fmt.Errorf("handshake: %w", err)
+	}
+	return reply, peer, ciphers{send: toInitiator, receive: toResponder}, nil
+}
+
+// finish reads the second message.
+func (h *handshake) finish(message []byte) (peer Hello, c ciphers, err error) {
+	text, toResponder, toInitiator, err := h.state.ReadMessage(nil, message)
+	if err != nil {
+		return peer, c, fmt.Errorf("handshake: %w", seal.ErrKeyMismatch)
+	}
+	peer, err = readHello(text)
+	return peer, ciphers{send: toResponder, receive: toInitiator}, err
+}
+
+func readHello(text []byte) (Hello, error) {
+	var h Hello
+	if len(text) > maxHello || json.Unmarshal(text, &h) != nil || h.Protocol < 1 {
+		return h, fmt.Errorf("%w: bad hello", link.ErrProtocol)
+	}
+	return h, nil
+}

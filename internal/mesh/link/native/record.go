@@ -1,0 +1,209 @@
+package native
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// The kinds of records, append-only. A record is its kind, the length of the rest as a
+// uvarint, and the rest. Texts and bytes within are preceded by their length as a
+// uvarint, but for the last field of a record, which takes what is left.
+const (
+	recordEvent    = 1  // name, JSON body
+	recordRequest  = 2  // flags, uid, name, time-out in ms, JSON payload
+	recordResponse = 3  // uid, JSON result
+	recordFailure  = 4  // flags, uid, code, message
+	recordCancel   = 5  // uid
+	recordChunk    = 6  // flags, part of a record that is too long for a frame
+	recordPing     = 7  // nothing
+	recordPong     = 8  // nothing
+	recordRekey    = 9  // nothing: the sender's key changes after this frame
+	recordClose    = 10 // code, message: the last record
+)
+
+// Flags of records.
+const (
+	flagAck       = 1 // recordRequest: respond as soon as it is queued
+	flagTemporary = 1 // recordFailure: nothing ran
+	flagLast      = 1 // recordChunk: the record is complete
+)
+
+// maxText bounds names, uids, codes and messages in records.
+const maxText = 4096
+
+func appendText(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
+
+func uvarintLen(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+func appendHeader(dst []byte, kind byte, length int) []byte {
+	return binary.AppendUvarint(append(dst, kind), uint64(length))
+}
+
+// recordLen is how long appendRecord makes a message, at most.
+func recordLen(m wire.Message) int {
+	n := 1 + binary.MaxVarintLen32
+	switch {
+	case m.Command != nil:
+		return n + 1 + textLen(m.Command.UID) + textLen(m.Command.Name) + binary.MaxVarintLen64 + len(m.Command.Payload)
+	case m.Response != nil && m.Response.Err != nil:
+		return n + 1 + textLen(m.Response.UID) + textLen(string(m.Response.Err.Code)) + len(m.Response.Err.Message)
+	case m.Response != nil:
+		return n + textLen(m.Response.UID) + len(m.Response.Result)
+	}
+	return n + textLen(m.Event) + len(m.Body)
+}
+
+// appendRecord writes a message at the end of dst.
+func appendRecord(dst []byte, m wire.Message) []byte {
+	switch {
+	case m.Command != nil:
+		c := m.Command
+		var flags byte
+		var timeout uint64
+		if c.Meta != nil {
+			timeout = uint64(max(0, c.Meta.TimeoutMS))
+			if c.Meta.Ack {
+				flags |= flagAck
+			}
+		}
+		dst = appendHeader(dst, recordRequest, 1+textLen(c.UID)+textLen(c.Name)+uvarintLen(timeout)+len(c.Payload))
+		dst = append(dst, flags)
+		dst = appendText(dst, c.UID)
+		dst = appendText(dst, c.Name)
+		dst = binary.AppendUvarint(dst, timeout)
+		return append(dst, c.Payload...)
+	case m.Response != nil && m.Response.Err != nil:
+		r, e := m.Response, m.Response.Err
+		var flags byte
+		if e.Temporary {
+			flags |= flagTemporary
+		}
+		dst = appendHeader(dst, recordFailure, 1+textLen(r.UID)+textLen(string(e.Code))+len(e.Message))
+		dst = append(dst, flags)
+		dst = appendText(dst, r.UID)
+		dst = appendText(dst, string(e.Code))
+		return append(dst, e.Message...)
+	case m.Response != nil:
+		dst = appendHeader(dst, recordResponse, textLen(m.Response.UID)+len(m.Response.Result))
+		dst = appendText(dst, m.Response.UID)
+		return append(dst, m.Response.Result...)
+	}
+	dst = appendHeader(dst, recordEvent, textLen(m.Event)+len(m.Body))
+	dst = appendText(dst, m.Event)
+	return append(dst, m.Body...)
+}
+
+func appendClose(dst []byte, code wire.Code, message string) []byte {
+	dst = appendHeader(dst, recordClose, textLen(string(code))+len(message))
+	dst = appendText(dst, string(code))
+	return append(dst, message...)
+}
+
+func appendChunk(dst []byte, last bool, part []byte) []byte {
+	var flags byte
+	if last {
+		flags |= flagLast
+	}
+	dst = appendHeader(dst, recordChunk, 1+len(part))
+	dst = append(dst, flags)
+	return append(dst, part...)
+}
+
+// nextRecord takes the first record off a frame.
+func nextRecord(frame []byte) (kind byte, body, rest []byte, err error) {
+	n, used := uint64(0), 0
+	if len(frame) > 1 {
+		n, used = binary.Uvarint(frame[1:])
+	}
+	if used <= 0 || n > uint64(len(frame)-1-used) {
+		return 0, nil, nil, fmt.Errorf("%w: record does not fit its frame", link.ErrProtocol)
+	}
+	body = frame[1+used:]
+	return frame[0], body[:n:n], body[n:], nil
+}
+
+// fields reads a record's body. After the first fault all reads give nothing.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) flags() byte {
+	if len(f.b) == 0 {
+		f.bad = true
+		return 0
+	}
+	v := f.b[0]
+	f.b = f.b[1:]
+	return v
+}
+
+func (f *fields) number() uint64 {
+	v, n := binary.Uvarint(f.b)
+	if n <= 0 {
+		f.bad, f.b = true, nil
+		return 0
+	}
+	f.b = f.b[n:]
+	return v
+}
+
+func (f *fields) text() string {
+	n := f.number()
+	if n > maxText || n > uint64(len(f.b)) {
+		f.bad, f.b = true, nil
+		return ""
+	}
+	s := string(f.b[:n])
+	f.b = f.b[n:]
+	return s
+}
+
+// message makes a message of a record. What it says is checked as strictly as what
+// comes over the Socket.IO door; the message shares body's memory.
+func message(kind byte, body []byte) (wire.Message, error) {
+	f := fields{b: body}
+	var m wire.Message
+	var err error
+	switch kind {
+	case recordEvent:
+		m.Event = f.text()
+		m.Body = f.b
+	case recordRequest:
+		flags := f.flags()
+		c := &wire.Command{UID: f.text(), Name: f.text(), Meta: &wire.CommandMeta{Ack: flags&flagAck != 0}}
+		c.Meta.TimeoutMS = int64(min(f.number(), uint64(wire.MaxTimeout.Milliseconds())))
+		c.Payload = f.b
+		m.Event, m.Command, err = wire.EventCommand, c, c.Check()
+	case recordResponse:
+		r := &wire.Response{UID: f.text()}
+		r.Result = f.b
+		m.Event, m.Response, err = wire.EventResponse, r, r.Check()
+	case recordFailure:
+		flags := f.flags()
+		r := &wire.Response{UID: f.text(), Err: &wire.Error{Code: wire.Code(f.text()), Temporary: flags&flagTemporary != 0}}
+		r.Err.Message = string(f.b)
+		m.Event, m.Response, err = wire.EventResponse, r, r.Check()
+	case recordCancel:
+		m.Event = wire.EventCancel
+		m.Body, err = wire.Encode(wire.Cancel{UID: f.text()})
+	}
+	if f.bad {
+		return m, fmt.Errorf("%w: malformed record of kind %d", link.ErrProtocol, kind)
+	}
+	return m, err
+}

@@ -1,0 +1,494 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flynn/noise"
+	"github.com/gorilla/websocket"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+const (
+	// closeTimeout is how long Close may take.
+	closeTimeout = time.Second
+	// tagLen is what sealing adds to a frame.
+	tagLen = 16
+	// maxFrame bounds a frame as it is received: a full one, a chunk, and the odd
+	// control record.
+	maxFrame = frameSize + chunkSize + 1024 + tagLen
+
+	// A direction's key changes when so much was sealed with it, or so long after.
+	rekeyFrames = 1 << 20
+	rekeyBytes  = 1 << 30
+	rekeyAfter  = 10 * time.Minute
+
+	// maxSilent is how many heartbeats a peer may leave unanswered.
+	maxSilent = 2
+
+	// inboxFrames is how many frames may wait for Receive; then reading stops.
+	inboxFrames = 4
+)
+
+// Reasons for which a link ends, besides those of Close.
+var (
+	errCut        = errors.New("the connection broke off")
+	errPeerLeft   = errors.New("the peer closed the connection")
+	errForged     = errors.New("a frame was forged, replayed, reordered or lost")
+	errPeerSilent = errors.New("the peer does not answer")
+)
+
+// session is an established link: both ends are alike.
+type session struct {
+	info  link.Info
+	ws    *websocket.Conn
+	log   *slog.Logger
+	trust func() // lifts what the listener holds against the connection
+
+	maxBody      int
+	writeTimeout time.Duration
+	heartbeat    time.Duration
+
+	out  outbox
+	wake chan struct{} // something is to be written
+
+	in      chan []wire.Message // of one frame each; closed when no more come
+	current []wire.Message      // of the receiving goroutine
+
+	pingDue, pongDue atomic.Bool
+	rekeyNow         atomic.Bool // change the key after the next frame
+	heard            atomic.Bool // anything since the last heartbeat
+
+	ctx     context.Context // ends with the link
+	cancel  context.CancelFunc
+	closing chan struct{} // closed by Close
+	once    sync.Once
+	mu      sync.Mutex
+	reason  error // the first one given; wraps link.ErrClosed
+	running sync.WaitGroup
+}
+
+var _ link.Link = (*session)(nil)
+
+// start begins reading and writing.
+func (s *session) start(c ciphers, cfg Config) {
+	s.maxBody, s.writeTimeout, s.heartbeat = cfg.MaxPayload, cfg.WriteTimeout, cfg.Heartbeat
+	s.out.maxMessages, s.out.maxBytes = cfg.OutMessages, cfg.OutBytes
+	s.wake = make(chan struct{}, 1)
+	s.in = make(chan []wire.Message, inboxFrames)
+	s.closing = make(chan struct{})
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ws.SetReadLimit(maxFrame)
+	context.AfterFunc(s.ctx, func() { s.ws.Close() })
+	s.running.Go(func() { s.read(c.receive) })
+	s.running.Go(func() { s.write(c.send) })
+}
+
+func (s *session) Info() link.Info       { return s.info }
+func (s *session) Done() <-chan struct{} { return s.ctx.Done() }
+func (s *session) Trust()                { s.trust() }
+
+func (s *session) Err() error {
+	if s.ctx.Err() == nil {
+		return nil
+	}
+	return s.why()
+}
+
+func (s *session) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason == nil {
+		return link.ErrClosed
+	}
+	return s.reason
+}
+
+// because keeps the first reason.
+func (s *session) because(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.reason != nil || reason == nil:
+	case errors.Is(reason, link.ErrClosed):
+		s.reason = reason
+	default:
+		s.reason = fmt.Errorf("%w: %w", link.ErrClosed, reason)
+	}
+}
+
+// fail ends the link at once.
+func (s *session) fail(reason error) {
+	s.because(reason)
+	s.cancel()
+}
+
+func (s *session) Close(reason error) {
+	s.once.Do(func() {
+		if s.ctx.Err() != nil {
+			return
+		}
+		if reason == nil {
+			reason = link.ErrClosed
+		}
+		s.because(reason)
+		close(s.closing)
+		timer := time.AfterFunc(closeTimeout, s.cancel)
+		context.AfterFunc(s.ctx, func() { timer.Stop() })
+	})
+	<-s.ctx.Done()
+	s.running.Wait()
+}
+
+func (s *session) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	case <-s.ctx.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *session) Send(m wire.Message) error {
+	if n := bodyLen(m); n > s.maxBody {
+		return fmt.Errorf("send %s: %w: %d bytes, the peer takes %d", m.Event, link.ErrTooLarge, n, s.maxBody)
+	}
+	if m.Event == "" || len(m.Event) > maxText {
+		return fmt.Errorf("send: event name %.80q cannot be written", m.Event)
+	}
+	if err := check(m); err != nil {
+		return err
+	}
+	if s.isClosing() {
+		return fmt.Errorf("send %s: %w", m.Event, s.why())
+	}
+	if !s.out.put(m) {
+		return fmt.Errorf("send %s: %w", m.Event, link.ErrFull)
+	}
+	s.poke()
+	return nil
+}
+
+func bodyLen(m wire.Message) int {
+	switch {
+	case m.Command != nil:
+		return len(m.Command.Payload)
+	case m.Response != nil:
+		return len(m.Response.Result)
+	}
+	return len(m.Body)
+}
+
+func check(m wire.Message) error {
+	switch {
+	case m.Command != nil:
+		return m.Command.Check()
+	case m.Response != nil:
+		return m.Response.Check()
+	}
+	return nil
+}
+
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) Receive(ctx context.Context) (wire.Message, error) {
+	for len(s.current) == 0 {
+		if ctx.Err() != nil {
+			return wire.Message{}, ctx.Err()
+		}
+		select {
+		case <-s.closing: // what comes after that is void
+			<-s.ctx.Done()
+			return wire.Message{}, s.why()
+		default:
+		}
+		select {
+		case batch, ok := <-s.in:
+			if !ok {
+				<-s.ctx.Done()
+				return wire.Message{}, s.why()
+			}
+			s.current = batch
+		case <-s.closing:
+		case <-ctx.Done():
+		}
+	}
+	m := s.current[0]
+	s.current[0] = wire.Message{}
+	s.current = s.current[1:]
+	return m, nil
+}
+
+// write is the writing goroutine. It takes all that has gathered, up to a frame, and
+// never waits for more.
+func (s *session) write(c *noise.CipherState) {
+	w := &writer{session: s, cipher: c, since: time.Now()}
+	beat := time.NewTicker(s.heartbeat)
+	defer beat.Stop()
+	silent := 0
+	for {
+		select {
+		case <-s.wake:
+			runtime.Gosched() // callers that are ready add theirs: one frame for many
+		case <-beat.C:
+			if s.heard.Swap(false) {
+				silent = 0
+				continue
+			}
+			if silent++; silent > maxSilent {
+				s.fail(errPeerSilent)
+				return
+			}
+			s.pingDue.Store(true)
+		case <-s.closing:
+			if w.flush() == nil {
+				_ = w.goodbye(s.why())
+			}
+			// The peer answers by closing; then reading ends, and with it the link.
+			select {
+			case <-time.After(closeTimeout / 2):
+			case <-s.ctx.Done():
+			}
+			s.cancel()
+			return
+		case <-s.ctx.Done():
+			return
+		}
+		if err := w.flush(); err != nil {
+			s.fail(fmt.Errorf("%w: %w", errCut, err))
+			return
+		}
+	}
+}
+
+// writer seals and writes frames.
+type writer struct {
+	*session
+	cipher *noise.CipherState
+	frames int // with this key
+	bytes  int
+	since  time.Time
+}
+
+// flush writes until nothing waits.
+func (w *writer) flush() error {
+	for {
+		b := w.out.take()
+		ping, pong := w.pingDue.Swap(false), w.pongDue.Swap(false)
+		if b == nil {
+			if !ping && !pong {
+				return nil
+			}
+			b = emptyBuffer()
+		}
+		if ping {
+			*b = appendHeader(*b, recordPing, 0)
+		}
+		if pong {
+			*b = appendHeader(*b, recordPong, 0)
+		}
+		err := w.frame(*b)
+		buffers.Put(b)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// frame seals and writes one frame, and changes the key after it when that is due.
+func (w *writer) frame(plain []byte) error {
+	w.frames++
+	w.bytes += len(plain)
+	rekey := w.rekeyNow.Swap(false) || w.frames >= rekeyFrames || w.bytes >= rekeyBytes || time.Since(w.since) > rekeyAfter
+	if rekey {
+		plain = appendHeader(plain, recordRekey, 0)
+	}
+	out := buffers.Get().(*[]byte)
+	defer buffers.Put(out)
+	sealed, err := w.cipher.Encrypt((*out)[:0], nil, plain)
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	*out = sealed
+	if rekey {
+		w.cipher.Rekey()
+		w.frames, w.bytes, w.since = 0, 0, time.Now()
+	}
+	if err := w.ws.SetWriteDeadline(time.Now().Add(w.writeTimeout)); err != nil {
+		return err
+	}
+	return w.ws.WriteMessage(websocket.BinaryMessage, sealed)
+}
+
+// goodbye is the last frame. Without one, the peer knows that the connection was cut.
+func (w *writer) goodbye(reason error) error {
+	return w.frame(appendClose(nil, codeOf(reason), ""))
+}
+
+// read is the reading goroutine.
+func (s *session) read(c *noise.CipherState) {
+	defer close(s.in)
+	r := &reader{session: s, cipher: c}
+	for {
+		batch, err := r.frame()
+		if len(batch) > 0 {
+			select {
+			case s.in <- batch:
+			case <-s.ctx.Done():
+				return
+			}
+		}
+		if err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// reader opens frames and takes them apart.
+type reader struct {
+	*session
+	cipher *noise.CipherState
+	long   []byte // what has come of a record in chunks
+}
+
+// frame reads one frame. What it could read before an error is given with it.
+func (r *reader) frame() ([]wire.Message, error) {
+	kind, from, err := r.ws.NextReader()
+	if err != nil {
+		return nil, errCut
+	}
+	if kind != websocket.BinaryMessage {
+		return nil, fmt.Errorf("%w: not a frame", link.ErrProtocol)
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	sealed, err := readAll((*buf)[:0], from)
+	*buf = sealed
+	if err != nil {
+		return nil, errCut
+	}
+	if len(sealed) < tagLen {
+		return nil, fmt.Errorf("%w: short frame", link.ErrProtocol)
+	}
+	// Messages keep pointing into the plaintext, so that it is not reused.
+	plain, err := r.cipher.Decrypt(make([]byte, 0, len(sealed)-tagLen), nil, sealed)
+	if err != nil {
+		return nil, errForged
+	}
+	r.heard.Store(true)
+	return r.records(plain)
+}
+
+func readAll(b []byte, from io.Reader) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := from.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}
+
+func (r *reader) records(frame []byte) ([]wire.Message, error) {
+	batch := make([]wire.Message, 0, 8)
+	for len(frame) > 0 {
+		kind, body, rest, err := nextRecord(frame)
+		if err != nil {
+			return batch, err
+		}
+		frame = rest
+		if kind == recordChunk {
+			if kind, body, err = r.chunk(body); err != nil {
+				return batch, err
+			}
+			if kind == 0 {
+				continue
+			}
+		}
+		switch kind {
+		case recordPing:
+			r.pongDue.Store(true)
+			r.poke()
+		case recordPong:
+		case recordRekey:
+			if len(frame) > 0 {
+				return batch, fmt.Errorf("%w: a record after the change of keys", link.ErrProtocol)
+			}
+			r.cipher.Rekey()
+		case recordClose:
+			f := fields{b: body}
+			return batch, peerReason(wire.Code(f.text()))
+		case recordEvent, recordRequest, recordResponse, recordFailure, recordCancel:
+			m, err := message(kind, body)
+			switch {
+			case err == nil:
+				if bodyLen(m) > r.maxBody {
+					return batch, fmt.Errorf("%w: message over the limit", link.ErrProtocol)
+				}
+				batch = append(batch, m)
+			case errors.Is(err, link.ErrProtocol):
+				return batch, err
+			default:
+				r.refuse(m, err)
+			}
+		default:
+			// A later version's, of no concern to this one.
+		}
+	}
+	return batch, nil
+}
+
+// refuse answers a request that breaks the rules, if it has a uid to answer to.
+func (r *reader) refuse(m wire.Message, err error) {
+	r.log.Debug("dropped a message", "event", m.Event, "error", err)
+	var e *wire.Error
+	if m.Command == nil || m.Command.UID == "" || wire.ValidUID(m.Command.UID) != nil || !errors.As(err, &e) {
+		return
+	}
+	if r.out.put(wire.ResponseMessage(wire.Response{UID: m.Command.UID, Err: e})) {
+		r.poke()
+	}
+}
+
+// chunk adds a part to the long record that is under way, and gives the record when it
+// is complete.
+func (r *reader) chunk(body []byte) (kind byte, record []byte, err error) {
+	f := fields{b: body}
+	flags := f.flags()
+	if f.bad || len(f.b) == 0 || len(r.long)+len(f.b) > r.maxBody+4*maxText {
+		return 0, nil, fmt.Errorf("%w: malformed chunk", link.ErrProtocol)
+	}
+	r.long = append(r.long, f.b...)
+	if flags&flagLast == 0 {
+		return 0, nil, nil
+	}
+	kind, record, rest, err := nextRecord(r.long)
+	r.long = nil
+	if err != nil || len(rest) > 0 || kind == recordChunk || kind == recordRekey {
+		return 0, nil, fmt.Errorf("%w: malformed record in chunks", link.ErrProtocol)
+	}
+	return kind, record, nil
+}

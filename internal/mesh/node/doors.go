@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
+	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Which link is used with whom: native where the other end is known to serve it, or, of
+// a master, where it turns out to. A native link that is known to be there and does not
+// come about is an error and no reason to fall back: whoever is in between could have
+// brought it about.
+
+// dialPeer opens a link to another node, to appear there as the worker as.
+func (c *core) dialPeer(ctx context.Context, addr string, to wire.Peer, as string) (link.Link, error) {
+	if c.cfg.Link == link.SocketIO || to.Meshctl == nil || !to.Meshctl.Native {
+		return c.dialSocketIO(ctx, addr)
+	}
+	l, err := c.dialNative(ctx, addr, as)
+	if err != nil {
+		return nil, err
+	}
+	if proven := l.Info().PeerName; proven != to.Name() {
+		l.Close(errProtocol)
+		return nil, fmt.Errorf("%s answers at the address of %s", proven, to.Name())
+	}
+	return l, nil
+}
+
+// dialMasterAt opens a link to a master of which nothing is known.
+func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error) {
+	if c.cfg.Link == link.SocketIO {
+		return c.dialSocketIO(ctx, addr)
+	}
+	if c.plainMaster.Load() {
+		return c.dialSocketIO(ctx, addr)
+	}
+	trying, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	// A JavaScript server leaves the WebSocket unanswered for a second, and is then
+	// quicker to answer a plain question.
+	question := time.AfterFunc(patience, func() {
+		if served, err := native.Served(trying, addr); err == nil && !served {
+			giveUp(native.ErrNotServed)
+		}
+	})
+	defer question.Stop()
+	l, err := c.dialNative(trying, addr, c.self.Worker)
+	if errors.Is(err, native.ErrNotServed) || err != nil && context.Cause(trying) == native.ErrNotServed {
+		// A JavaScript master, or one that keeps to Socket.IO: declared will tell.
+		return c.dialSocketIO(ctx, addr)
+	}
+	return l, err
+}
+
+// patience is how long a master may take to answer before it is asked what it is.
+const patience = 150 * time.Millisecond
+
+// checkDowngrade fails when a master turns out to serve native links, and we are
+// connected to it otherwise.
+func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
+	served := master != nil && master.Native
+	known := c.plainMaster.Swap(!served)
+	if c.cfg.Link == link.SocketIO || !served || l.Info().Transport == native.Transport {
+		return nil
+	}
+	if known {
+		return &wire.Error{Code: wire.CodeUnreachable, Message: "the master was replaced by one that serves native links", Temporary: true}
+	}
+	return &wire.Error{
+		Code: wire.CodeUnreachable, Message: "the master serves native links, and something in between does not let them through",
+		Hint: "where a proxy lets only Socket.IO pass, say so with --link socketio",
+	}
+}
+
+func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error) {
+	return socketio.Dial(ctx, addr, socketio.DialConfig{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
+}
+
+func (c *core) dialNative(ctx context.Context, addr, as string) (link.Link, error) {
+	key, err := c.key()
+	if err != nil {
+		return nil, err
+	}
+	return native.Dial(ctx, addr, c.nativeConfig(key, as))
+}
+
+func (c *core) nativeConfig(key *native.Key, as string) native.Config {
+	return native.Config{Key: key, Hello: native.Hello{Name: as + "/" + c.self.Variant}, MaxPayload: c.cfg.MaxPayload, Logger: c.log}
+}
+
+// newServer makes the doors of a mesh server: Socket.IO, and beside it the native link.
+func (c *core) newServer() (*socketio.Server, error) {
+	cfg := socketio.Config{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Accept: c.accept}
+	if c.cfg.Link != link.SocketIO {
+		key, err := c.key()
+		if err != nil {
+			return nil, err
+		}
+		door, err := native.NewServer(c.nativeConfig(key, c.self.Worker), c.accept, socketio.Trust)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Fallback = door
+	}
+	return socketio.New(cfg)
+}
