@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type Operator struct {
 	stop       context.CancelFunc
 	wg         sync.WaitGroup
 	turn       atomic.Uint64 // begins at random, so that short commands spread their requests
+	roster     roster
 
 	// Of a JavaScript master only, which serves neither schema nor list of nodes.
 	javascript bool
@@ -167,18 +169,37 @@ type onDemand struct{ *Operator }
 
 func (o onDemand) inTurn(ctx context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
 	return func(yield func(target, *wire.Error) bool) {
+		remembered, ok := o.roster.recall(worker)
+		if ok {
+			if remembered = selected(remembered, sel); !o.offer(remembered, yield) {
+				return
+			}
+		}
+		// Nobody of those remembered took it: others may have come since.
 		nodes, failure := o.candidates(ctx, worker, sel)
 		if failure != nil {
 			yield(target{}, failure)
 			return
 		}
-		turn := o.turn.Add(1)
-		for i := range uint64(len(nodes)) {
-			if !yield(o.target(nodes[(turn+i)%uint64(len(nodes))]), nil) {
-				return
-			}
+		nodes = slices.DeleteFunc(nodes, func(n wire.Peer) bool {
+			return slices.ContainsFunc(remembered, func(tried wire.Peer) bool {
+				return tried.Variant == n.Variant && tried.IP == n.IP && tried.Port == n.Port
+			})
+		})
+		o.offer(nodes, yield)
+	}
+}
+
+// offer yields nodes from the one whose turn it is on, and reports whether more are
+// wanted.
+func (o onDemand) offer(nodes []wire.Peer, yield func(target, *wire.Error) bool) bool {
+	turn := o.turn.Add(1)
+	for i := range uint64(len(nodes)) {
+		if !yield(o.target(nodes[(turn+i)%uint64(len(nodes))]), nil) {
+			return false
 		}
 	}
+	return true
 }
 
 func (o onDemand) all(ctx context.Context, worker string, sel route.Selection) ([]target, *wire.Error) {
@@ -193,7 +214,7 @@ func (o onDemand) all(ctx context.Context, worker string, sel route.Selection) (
 	return targets, nil
 }
 
-// candidates asks who there is.
+// candidates asks who there is. The caller owns the slice.
 func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selection) ([]wire.Peer, *wire.Error) {
 	var present []wire.Peer
 	if o.javascript {
@@ -202,27 +223,28 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 			return nil, rpc.AsError(err)
 		}
 	} else {
+		asked := time.Now()
 		nodes, err := o.listNodes(ctx)
 		if err != nil {
 			return nil, rpc.AsError(err)
 		}
-		for _, n := range nodes {
-			p := wire.Peer{Worker: n.Worker, Variant: n.Variant, IP: n.IP, Port: n.Port}
-			if n.Kind == wire.KindMeshctl {
-				p.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Native: n.Native}
-			}
-			if n.Worker == worker && !n.Draining {
-				present = append(present, p)
-			}
-		}
+		present = o.roster.learn(nodes, asked).byWorker[worker]
 	}
-	var selected []wire.Peer
+	return slices.Clone(selected(present, sel)), nil
+}
+
+// selected shares the memory of present where everybody is selected.
+func selected(present []wire.Peer, sel route.Selection) []wire.Peer {
+	if sel.IsZero() {
+		return present
+	}
+	var some []wire.Peer
 	for _, p := range present {
 		if sel.Has(p.Variant) {
-			selected = append(selected, p)
+			some = append(some, p)
 		}
 	}
-	return selected, nil
+	return some
 }
 
 // askJavaScript declares us as a worker to a JavaScript master, once, and gives the
