@@ -80,6 +80,10 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	if err != nil {
 		return nil, err
 	}
+	if !cmd.Responds && !json.Valid(payload) && payload != nil {
+		// Nobody would tell: whoever receives it can only drop it.
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the payload is not valid JSON"}
+	}
 	ctx, cancel := c.withTimeout(ctx, opts.Timeout)
 	defer cancel()
 

@@ -17,6 +17,7 @@ import (
 // per name however many links there are, so that a broadcast reaches it once.
 type peer struct {
 	worker, variant string
+	name            string // "worker/variant"
 	pending         rpc.Pending
 
 	// Guarded by peers.mu.
@@ -80,7 +81,7 @@ func (p *peers) add(l *peerLink) *peer {
 	name := peerName{l.peer.Worker, l.peer.Variant}
 	pr := p.byName[name]
 	if pr == nil {
-		pr = &peer{worker: name.worker, variant: name.variant}
+		pr = &peer{worker: name.worker, variant: name.variant, name: l.peer.Name()}
 		p.byName[name] = pr
 	}
 	var replaced []*peerLink

@@ -49,25 +49,25 @@ func newQueues(c *core) (*queues, error) {
 
 // put queues a request in the order of its arrival. With ack its response says that
 // it was accepted, else it waits for the result; done is called either way.
-func (qs *queues) put(ctx context.Context, p *peer, r *handler.Request, ack bool, done func(json.RawMessage, *wire.Error)) {
+func (qs *queues) put(timeout time.Duration, p *peer, r *handler.Request, ack bool, done func(json.RawMessage, *wire.Error)) {
 	item := queue.Item{ID: uuid.NewString(), UID: r.UID, Command: r.Command, Caller: r.Caller, Payload: r.Payload, Enqueued: time.Now()}
 	waits := r.UID != "" && !ack
 	if waits {
-		registered, release, failure := qs.core.server.Register(ctx, p, r.UID)
+		running, failure := qs.core.server.Register(qs.core.work, timeout, p, r.UID)
 		if failure != nil {
 			done(nil, failure)
 			return
 		}
 		item.Deadline = r.Deadline
-		w := &waiter{ctx: registered, done: func(result json.RawMessage, failure *wire.Error) {
-			release()
+		w := &waiter{ctx: running.Context, done: func(result json.RawMessage, failure *wire.Error) {
+			running.Release()
 			done(result, failure)
 		}}
 		qs.mu.Lock()
 		qs.waiting[item.ID] = w
 		qs.mu.Unlock()
 	}
-	err := qs.byCommand[r.Command].Put(ctx, item)
+	err := qs.byCommand[r.Command].Put(qs.core.work, item)
 	switch {
 	case err != nil && waits:
 		qs.settle(item.ID, nil, putError(err))

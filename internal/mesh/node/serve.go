@@ -155,21 +155,16 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 		reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.work, c.timeLeft(cmd))
+	timeout := c.timeLeft(cmd)
 	r := &handler.Request{
 		UID: cmd.UID, Worker: c.self.Worker, Variant: c.self.Variant, Command: cmd.Name,
-		Caller: l.peer.Name(), Payload: cmd.Payload,
-	}
-	r.Deadline, _ = ctx.Deadline()
-	done := func(result json.RawMessage, failure *wire.Error) {
-		cancel()
-		reply(result, failure)
+		Caller: p.name, Payload: cmd.Payload, Deadline: time.Now().Add(timeout),
 	}
 	if own.Queued {
-		c.queues.put(ctx, p, r, cmd.Meta != nil && cmd.Meta.Ack, done)
+		c.queues.put(timeout, p, r, cmd.Meta != nil && cmd.Meta.Ack, reply)
 		return
 	}
-	c.server.Go(ctx, p, cmd.UID, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, done)
+	c.server.Go(c.work, timeout, p, cmd.UID, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, reply)
 }
 
 func (c *core) answer(ctx context.Context, r *handler.Request) (json.RawMessage, error) {

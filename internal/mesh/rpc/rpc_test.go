@@ -121,9 +121,9 @@ func TestServerBoundsAndCancels(t *testing.T) {
 		s := rpc.NewServer(2, slog.New(slog.DiscardHandler))
 		out := make(chan outcome, 8)
 		hang := func(ctx context.Context) (json.RawMessage, error) { <-ctx.Done(); return nil, ctx.Err() }
-		s.Go(t.Context(), "a", "1", hang, collect(out))
-		s.Go(t.Context(), "b", "1", hang, collect(out)) // the same uid of another peer
-		s.Go(t.Context(), "a", "2", hang, collect(out))
+		s.Go(t.Context(), time.Hour, "a", "1", hang, collect(out))
+		s.Go(t.Context(), time.Hour, "b", "1", hang, collect(out)) // the same uid of another peer
+		s.Go(t.Context(), time.Hour, "a", "2", hang, collect(out))
 		if o := <-out; o.code != wire.CodeOverloaded {
 			t.Errorf("over the bound: %+v", o)
 		}
@@ -137,7 +137,7 @@ func TestServerBoundsAndCancels(t *testing.T) {
 		if o := <-out; o.code != wire.CodeCanceled {
 			t.Errorf("canceled: %+v", o)
 		}
-		s.Go(t.Context(), "b", "1", hang, collect(out))
+		s.Go(t.Context(), time.Hour, "b", "1", hang, collect(out))
 		if o := <-out; o.code != wire.CodeBadRequest {
 			t.Errorf("a uid in use: %+v", o)
 		}
@@ -154,13 +154,11 @@ func TestServerBoundsAndCancels(t *testing.T) {
 		if err := <-idle; err != nil {
 			t.Error(err)
 		}
-		s.Go(t.Context(), "a", "3", func(context.Context) (json.RawMessage, error) { panic("boom") }, collect(out))
+		s.Go(t.Context(), time.Hour, "a", "3", func(context.Context) (json.RawMessage, error) { panic("boom") }, collect(out))
 		if o := <-out; o.code != wire.CodeHandlerError {
 			t.Errorf("panic: %+v", o)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		s.Go(ctx, "a", "4", hang, collect(out))
+		s.Go(t.Context(), time.Second, "a", "4", hang, collect(out))
 		if o := <-out; o.code != wire.CodeTimeout {
 			t.Errorf("deadline: %+v", o)
 		}

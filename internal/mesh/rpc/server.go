@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -22,7 +23,7 @@ type Server struct {
 	served atomic.Uint64
 
 	mu      sync.Mutex
-	running map[key]context.CancelCauseFunc
+	running map[key]*Running
 	idle    chan struct{} // closed when nothing runs; nil while nobody waits
 }
 
@@ -36,34 +37,37 @@ var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the
 
 // NewServer runs at most limit requests at once.
 func NewServer(limit int, log *slog.Logger) *Server {
-	return &Server{limit: int64(limit), log: log, running: make(map[key]context.CancelCauseFunc)}
+	return &Server{limit: int64(limit), log: log, running: make(map[key]*Running)}
 }
 
 // Work answers one request. Its result is handed to the request's reply function.
 type Work func(ctx context.Context) (json.RawMessage, error)
 
-// Go runs work until ctx ends, and then reply with its outcome, on a new goroutine.
-// It does not block. A request that cannot be taken is refused by reply at once:
-// overloaded over the bound, bad_request for a uid that the peer is using already. With
-// an empty uid the request cannot be canceled. reply gets exactly one call.
-func (s *Server) Go(ctx context.Context, peer any, uid string, work Work, reply func(json.RawMessage, *wire.Error)) {
+// Go runs work for at most timeout, or until ctx ends, and then reply with its outcome,
+// on a new goroutine. It does not block. A request that cannot be taken is refused by
+// reply at once: overloaded over the bound, bad_request for a uid that the peer is using
+// already. With an empty uid the request cannot be canceled. reply gets exactly one call.
+func (s *Server) Go(ctx context.Context, timeout time.Duration, peer any, uid string, work Work, reply func(json.RawMessage, *wire.Error)) {
 	if s.flight.Add(1) > s.limit {
 		s.leave()
 		reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
 		return
 	}
-	ctx, release, err := s.Register(ctx, peer, uid)
-	if err != nil {
+	r, failure := s.Register(ctx, timeout, peer, uid)
+	if failure != nil {
 		s.leave()
-		reply(nil, err)
+		reply(nil, failure)
 		return
 	}
 	go func() {
 		defer s.leave()
-		result, err := s.run(ctx, work)
-		release()
+		result, failure := s.run(r.Context, work)
+		r.Release()
+		if failure != nil && r.canceled.Load() {
+			failure = errCanceled
+		}
 		s.served.Add(1)
-		reply(result, err)
+		reply(result, failure)
 	}()
 }
 
@@ -75,27 +79,39 @@ func (s *Server) Run(ctx context.Context, work Work) (json.RawMessage, *wire.Err
 	return s.run(ctx, work)
 }
 
-// Register makes a context that Cancel ends for that peer and uid, until release is
+// Running is a request that can be canceled.
+type Running struct {
+	Context  context.Context // ends at the deadline, or when the request is canceled
+	server   *Server
+	key      key
+	cancel   context.CancelFunc
+	canceled atomic.Bool
+}
+
+// Register makes a context that Cancel ends for that peer and uid, until Release is
 // called. It fails with bad_request when the peer is using the uid already.
-func (s *Server) Register(parent context.Context, peer any, uid string) (ctx context.Context, release func(), failure *wire.Error) {
-	ctx, cancel := context.WithCancelCause(parent)
-	if uid == "" {
-		return ctx, func() { cancel(nil) }, nil
-	}
-	k := key{peer, uid}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, dup := s.running[k]; dup {
-		cancel(nil)
-		return nil, nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"}
-	}
-	s.running[k] = cancel
-	return ctx, func() {
+func (s *Server) Register(ctx context.Context, timeout time.Duration, peer any, uid string) (*Running, *wire.Error) {
+	r := &Running{server: s, key: key{peer, uid}}
+	if uid != "" {
 		s.mu.Lock()
-		delete(s.running, k)
-		s.mu.Unlock()
-		cancel(nil)
-	}, nil
+		defer s.mu.Unlock()
+		if _, dup := s.running[r.key]; dup {
+			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"}
+		}
+		s.running[r.key] = r
+	}
+	r.Context, r.cancel = context.WithTimeout(ctx, timeout)
+	return r, nil
+}
+
+// Release ends the request.
+func (r *Running) Release() {
+	if r.key.uid != "" {
+		r.server.mu.Lock()
+		delete(r.server.running, r.key)
+		r.server.mu.Unlock()
+	}
+	r.cancel()
 }
 
 func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, failure *wire.Error) {
@@ -107,9 +123,6 @@ func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, fa
 	}()
 	result, err := work(ctx)
 	if err != nil {
-		if cause, ok := context.Cause(ctx).(*wire.Error); ok {
-			return nil, cause
-		}
 		return nil, AsError(err)
 	}
 	return result, nil
@@ -118,10 +131,11 @@ func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, fa
 // Cancel ends the context of a request of that peer, if it is still under way.
 func (s *Server) Cancel(peer any, uid string) {
 	s.mu.Lock()
-	cancel := s.running[key{peer, uid}]
+	r := s.running[key{peer, uid}]
 	s.mu.Unlock()
-	if cancel != nil {
-		cancel(errCanceled)
+	if r != nil {
+		r.canceled.Store(true)
+		r.cancel()
 	}
 }
 

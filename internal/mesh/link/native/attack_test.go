@@ -417,8 +417,24 @@ func TestTypedMessages(t *testing.T) {
 			t.Errorf("message %d is %.100s, want %.100s", i, g, w)
 		}
 	}
-	if err := d.Send(wire.CommandMessage(wire.Command{UID: "u", Name: "c", Payload: []byte(`{`)})); wire.CodeOf(err) != wire.CodeBadRequest {
-		t.Errorf("a payload that is no JSON: %v", err)
+}
+
+// What is not JSON is noticed by the receiving end, and the sender is told.
+func TestPayloadsThatAreNotJSON(t *testing.T) {
+	d, a := pair(t, Config{Key: testKey})
+	for _, m := range []wire.Message{
+		wire.CommandMessage(wire.Command{UID: "u1", Name: "c", Payload: []byte(`{`)}),
+		wire.ResponseMessage(wire.Response{UID: "u2", Result: []byte(strings.Repeat("[", 100) + strings.Repeat("]", 100))}),
+	} {
+		if err := d.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := d.Receive(t.Context()); err != nil || m.Response == nil || m.Response.UID != "u1" || wire.CodeOf(m.Response.Err) != wire.CodeBadRequest {
+		t.Errorf("the sender of a bad request got %s, %v", describe(m), err)
+	}
+	if m, err := a.Receive(t.Context()); err != nil || m.Response == nil || m.Response.UID != "u2" || wire.CodeOf(m.Response.Err) != wire.CodeHandlerError {
+		t.Errorf("a bad response arrived as %s, %v", describe(m), err)
 	}
 }
 

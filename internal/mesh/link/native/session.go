@@ -167,9 +167,6 @@ func (s *session) Send(m wire.Message) error {
 	if m.Event == "" || len(m.Event) > maxText {
 		return fmt.Errorf("send: event name %.80q cannot be written", m.Event)
 	}
-	if err := check(m); err != nil {
-		return err
-	}
 	if s.isClosing() {
 		return fmt.Errorf("send %s: %w", m.Event, s.why())
 	}
@@ -188,16 +185,6 @@ func bodyLen(m wire.Message) int {
 		return len(m.Response.Result)
 	}
 	return len(m.Body)
-}
-
-func check(m wire.Message) error {
-	switch {
-	case m.Command != nil:
-		return m.Command.Check()
-	case m.Response != nil:
-		return m.Response.Check()
-	}
-	return nil
 }
 
 func (s *session) poke() {
@@ -452,7 +439,9 @@ func (r *reader) records(frame []byte) ([]wire.Message, error) {
 			case errors.Is(err, link.ErrProtocol):
 				return batch, err
 			default:
-				r.refuse(m, err)
+				if m, ok := r.refuse(m, err); ok {
+					batch = append(batch, m)
+				}
 			}
 		default:
 			// A later version's, of no concern to this one.
@@ -461,16 +450,24 @@ func (r *reader) records(frame []byte) ([]wire.Message, error) {
 	return batch, nil
 }
 
-// refuse answers a request that breaks the rules, if it has a uid to answer to.
-func (r *reader) refuse(m wire.Message, err error) {
-	r.log.Debug("dropped a message", "event", m.Event, "error", err)
+// refuse deals with a message that breaks the rules, such as a payload that is not
+// JSON: a request that has a uid is answered, and a response becomes a failure, which
+// is to be delivered.
+func (r *reader) refuse(m wire.Message, err error) (wire.Message, bool) {
 	var e *wire.Error
-	if m.Command == nil || m.Command.UID == "" || wire.ValidUID(m.Command.UID) != nil || !errors.As(err, &e) {
-		return
+	switch {
+	case !errors.As(err, &e):
+	case m.Command != nil && wire.ValidUID(m.Command.UID) == nil:
+		if r.out.put(wire.ResponseMessage(wire.Response{UID: m.Command.UID, Err: e})) {
+			r.poke()
+		}
+		return m, false
+	case m.Response != nil && wire.ValidUID(m.Response.UID) == nil:
+		failure := &wire.Error{Code: wire.CodeHandlerError, Message: "the response breaks the rules: " + e.Message}
+		return wire.ResponseMessage(wire.Response{UID: m.Response.UID, Err: failure}), true
 	}
-	if r.out.put(wire.ResponseMessage(wire.Response{UID: m.Command.UID, Err: e})) {
-		r.poke()
-	}
+	r.log.Warn("dropped a message", "event", m.Event, "error", err)
+	return m, false
 }
 
 // chunk adds a part to the long record that is under way, and gives the record when it
