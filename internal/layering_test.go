@@ -33,8 +33,9 @@ var layers = [][]string{
 	{"internal/mesh/link/linktest"},
 	{"internal/mesh/link/socketio", "internal/mesh/link/native"},
 	{"internal/mesh/link"},
+	{"internal/mesh/certs"},
 	{"internal/mesh/wire"},
-	{"internal/mesh/seal"},
+	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
 	{"configs"},
 }

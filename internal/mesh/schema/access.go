@@ -26,6 +26,12 @@ func (s *Schema) MayCall(from, to string) bool {
 	return f != nil && s.Workers[to] != nil && (f.Allow.Has(to) || f.Connect.Has(to))
 }
 
+// AllowsCaller tells whether the command's callers let a worker call it. Whether it may
+// call the command's worker at all is for MayCall to say. The operator always may.
+func (c *Command) AllowsCaller(worker string) bool {
+	return c.Callers == nil || worker == Operator || c.Callers.Has(worker)
+}
+
 // Lookup finds a command of a worker.
 func (s *Schema) Lookup(worker, command string) (*Command, bool) {
 	w := s.Workers[worker]

@@ -77,6 +77,12 @@ func (c *checker) schema(root *node) *Schema {
 	const example = `"worker: {_allow: anyNode, _connect: [worker]}"`
 	s := &Schema{Workers: map[string]*Worker{}, file: c.file, pos: c.pos}
 	members, ok := c.object(root, "", "the schema", example)
+	members = slices.DeleteFunc(members, func(m member) bool {
+		if m.key == keyTokens {
+			s.TokensRequired = c.tokens(m)
+		}
+		return m.key == keyTokens
+	})
 	switch {
 	case !ok:
 		return nil
@@ -219,7 +225,7 @@ func (c *checker) delivery(w *Worker, m member, path string, d Delivery) {
 			continue
 		}
 		c.pos[commandPath(w.Name, m.key)] = m.at
-		w.Commands[m.key] = c.command(m, path, d)
+		w.Commands[m.key] = c.command(w.Name, m, path, d)
 	}
 }
 

@@ -18,6 +18,9 @@ type Changes struct {
 	// schemas have.
 	LinksAdded, LinksRemoved []Pair
 
+	// Tokens became required, or are no more.
+	TokensAdded, TokensRemoved bool
+
 	// RulesChanged are the _allow and _connect of workers that both schemas have.
 	RulesChanged []RuleChange
 }
@@ -33,7 +36,7 @@ type RuleChange struct {
 
 // Diff compares two schemas.
 func Diff(old, new *Schema) Changes {
-	var c Changes
+	c := Changes{TokensAdded: new.TokensRequired && !old.TokensRequired, TokensRemoved: old.TokensRequired && !new.TokensRequired}
 	var common []string
 	for _, name := range old.WorkerNames() {
 		if new.Workers[name] == nil {
@@ -101,6 +104,12 @@ func (c Changes) Lines() []string {
 		for _, n := range names {
 			out = append(out, fmt.Sprintf(format, n))
 		}
+	}
+	switch {
+	case c.TokensAdded:
+		out = append(out, "tokens are now required")
+	case c.TokensRemoved:
+		out = append(out, "tokens are no longer required")
 	}
 	add("worker %s added", c.WorkersAdded)
 	add("worker %s removed", c.WorkersRemoved)

@@ -68,6 +68,9 @@ func (s *Schema) Explain(from, worker, command string) Explanation {
 	}
 	e.Delivery, e.Responds, e.Queued = cmd.Delivery, cmd.Responds, cmd.Queued
 	s.explainCall(&e, from, worker)
+	if cmd.Callers != nil && from != Operator {
+		s.explainCallers(&e, s.callersRule(worker, cmd, from))
+	}
 	return e
 }
 
@@ -91,6 +94,9 @@ func (s *Schema) explainCall(e *Explanation, from, to string) {
 	if from == Operator {
 		e.Allowed = true
 		e.Reason = "the operator holds the mesh's keys and may call every command"
+		if s.TokensRequired {
+			e.Reason = "the operator holds the mesh's keys and, as " + keyTokens + " is " + tokensRequired + ", an operator's token; it may call every command"
+		}
 		return
 	}
 	connect, allow := s.rule(from, "_connect", to), s.rule(from, "_allow", to)
@@ -106,6 +112,20 @@ func (s *Schema) explainCall(e *Explanation, from, to string) {
 	if e.Allowed && !e.CanLink {
 		e.Reason += "; but no link between them is possible, so the call never arrives"
 	}
+}
+
+// explainCallers adds what the command itself says to what its worker's rules say.
+func (s *Schema) explainCallers(e *Explanation, r Rule) {
+	e.Rules = append(e.Rules, r)
+	switch {
+	case e.Allowed && r.Grants:
+		e.Reason += "; " + r.String()
+	case e.Allowed:
+		e.Reason = fmt.Sprintf("%s may not call %s: %s", e.From, e.Target, r)
+	case !r.Grants:
+		e.Reason += "; and " + r.String()
+	}
+	e.Allowed = e.Allowed && r.Grants
 }
 
 func (s *Schema) explainLink(e *Explanation, from, to string) {

@@ -20,10 +20,10 @@ func kinds() []string      { return []string{"builtin", "exec", "stdio", "http"}
 func limits() []string     { return []string{"concurrency", "timeout", "dir", "env", "max_output"} }
 func methodKeys() []string { return append(kinds(), limits()...) }
 func commandKeys() []string {
-	return []string{"method", "responds", "queued"}
+	return []string{"method", "responds", "queued", keyCallers}
 }
 
-func (c *checker) command(m member, path string, d Delivery) *Command {
+func (c *checker) command(worker string, m member, path string, d Delivery) *Command {
 	cmd := &Command{Name: m.key, Delivery: d, Responds: d == Balanced}
 	path = join(path, m.key)
 	members, _ := c.object(m.value, path, "command "+clip(m.key), "null, {builtin: …}, or {responds: …, queued: …, method: …}")
@@ -38,6 +38,8 @@ func (c *checker) command(m member, path string, d Delivery) *Command {
 			c.boolean(m, path, &cmd.Responds)
 		case "queued":
 			c.boolean(m, path, &cmd.Queued)
+		case keyCallers:
+			cmd.Callers = c.callers(m, path, commandPath(worker, cmd.Name))
 		case "method":
 			if c.wire || m.value.kind == null {
 				continue

@@ -11,6 +11,9 @@ import (
 // Schema is a validated schema. It is immutable and safe for concurrent use.
 type Schema struct {
 	Workers map[string]*Worker
+	// TokensRequired says that nobody is a worker, or an operator, without a valid
+	// token ("_tokens: required").
+	TokensRequired bool
 
 	file string              // as given to Parse; "" when it came from a peer
 	pos  map[string]position // see rulePath and its like; may be nil
@@ -64,6 +67,7 @@ type Command struct {
 	Delivery Delivery
 	Responds bool // default: true for balanced, false for broadcast
 	Queued   bool
+	Callers  *Set    // who of those that may call the worker may call this; nil: all of them
 	Method   *Method // nil where the schema does not say what answers it
 }
 

@@ -21,13 +21,17 @@ type wireCommands struct {
 type wireCommand struct {
 	Responds bool `json:"responds"`
 	Queued   bool `json:"queued"`
-	Method   any  `json:"method"` // always null: how a command is answered concerns its node only
+	Callers  any  `json:"callers,omitempty"` // absent: no restriction
+	Method   any  `json:"method"`            // always null: how a command is answered concerns its node only
 }
 
 // Wire gives the schema as JSON for peers, without methods. Equal schemas give
 // equal bytes. It fails when they are more than MaxSize, as FromWire would.
 func (s *Schema) Wire() ([]byte, error) {
-	workers := make(map[string]wireWorker, len(s.Workers))
+	workers := make(map[string]any, len(s.Workers)+1)
+	if s.TokensRequired {
+		workers[keyTokens] = tokensRequired
+	}
 	for name, w := range s.Workers {
 		out := wireWorker{
 			Allow:   w.Allow.wire(),
@@ -42,7 +46,11 @@ func (s *Schema) Wire() ([]byte, error) {
 			if c.Delivery == Broadcast {
 				to = out.Commands.Broadcast
 			}
-			to[name] = wireCommand{Responds: c.Responds, Queued: c.Queued}
+			wc := wireCommand{Responds: c.Responds, Queued: c.Queued}
+			if c.Callers != nil {
+				wc.Callers = c.Callers.wire()
+			}
+			to[name] = wc
 		}
 		workers[name] = out
 	}

@@ -62,7 +62,7 @@ func TestFromWireLenient(t *testing.T) {
 		"a": {"_allow": ["later"], "_connect": null, "_region": "x", "_commands": {
 			"_anycast": {"q": {}},
 			"_balanced": {
-				"x": {"responds": null, "callers": ["a"], "method": {"exec": ["rm", "-rf", "/"], "new": 1}},
+				"x": {"responds": null, "retries": ["a"], "method": {"exec": ["rm", "-rf", "/"], "new": 1}},
 				"y": {"exec": ["rm"]},
 				"z": {"responds": false, "method": "function"}}}},
 		"b": null}`))

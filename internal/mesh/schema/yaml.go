@@ -14,6 +14,9 @@ import (
 // order. Parse of it gives an equal schema.
 func (s *Schema) YAML() ([]byte, error) {
 	root := yamlObject()
+	if s.TokensRequired {
+		root.put(keyTokens, yamlText(tokensRequired))
+	}
 	for _, name := range s.WorkerNames() {
 		root.put(name, s.Workers[name].yaml())
 	}
@@ -94,6 +97,9 @@ func (c *Command) yaml() *yaml.Node {
 	m := yamlObject()
 	m.put("responds", yamlBool(c.Responds))
 	m.put("queued", yamlBool(c.Queued))
+	if c.Callers != nil {
+		m.put(keyCallers, c.Callers.yaml())
+	}
 	if c.Method != nil {
 		m.put("method", c.Method.yaml())
 	}

@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/json"
 	"strconv"
+
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 )
 
 // DecodeDeclare reads a node's introduction. Names are checked, but whether the schema
@@ -92,7 +94,7 @@ func DecodePeer(body []byte) (Peer, error) {
 
 func decodePeer(o object, reachable bool) (Peer, error) {
 	f := fields{o: o}
-	p := Peer{Meshctl: f.extra()}
+	p := Peer{Meshctl: f.extra()}.Public() // nobody tells of another's token
 	p.Worker = f.worker(false)
 	p.Variant = f.variant(true)
 	p.IP = f.host("ip", reachable)
@@ -147,6 +149,22 @@ func DecodeSchemaUpdate(body []byte) (SchemaUpdate, error) {
 		return SchemaUpdate{}, badRequest("schema is not an object")
 	}
 	return u, nil
+}
+
+// DecodeDenyList reads a deny list. Errors are *Error with CodeBadRequest.
+func DecodeDenyList(body []byte) (DenyList, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return DenyList{}, err
+	}
+	var l DenyList
+	if json.Unmarshal(o.get("entries"), &l.Entries) != nil || l.Entries == nil {
+		return DenyList{}, badRequest("entries is not a list of text")
+	}
+	if len(l.Entries) > identity.MaxDenied {
+		return DenyList{}, badRequest("more than %d entries in the deny list", identity.MaxDenied)
+	}
+	return l, nil
 }
 
 // fields reads members one by one and keeps the first error.
@@ -261,6 +279,12 @@ func (f *fields) extra() *Extra {
 		if err := ValidUID(x.Instance); err != nil {
 			f.fail("instance: %v", err)
 		}
+	}
+	if len(x.Token) > identity.MaxLen {
+		f.fail("the token is longer than %d bytes", identity.MaxLen)
+	}
+	if len(x.Denied) > identity.MaxDenied {
+		f.fail("more than %d entries in the deny list", identity.MaxDenied)
 	}
 	return &x
 }

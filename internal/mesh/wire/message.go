@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
 
@@ -20,6 +21,7 @@ const (
 	EventCancel = "cancel" // Cancel: the caller no longer waits for a request
 	EventDrain  = "drain"  // Peer: the sender takes no new requests and will leave
 	EventSchema = "schema" // SchemaUpdate: the master's schema changed
+	EventDenied = "denied" // DenyList: who is revoked now, from the master
 )
 
 // Message is one event and what it says, as a link carries it: JSON in Body, or a
@@ -98,6 +100,17 @@ func (p Peer) Kind() string {
 // Name is "worker/variant", as logs and tables show it.
 func (p Peer) Name() string { return p.Worker + "/" + p.Variant }
 
+// Public is the peer as others, and hooks, may learn of it: without its token, and without
+// what a master serves.
+func (p Peer) Public() Peer {
+	if p.Meshctl != nil {
+		x := *p.Meshctl
+		x.Token, x.Denied, x.Schema = "", nil, nil
+		p.Meshctl = &x
+	}
+	return p
+}
+
 // Extra is what one meshctl peer tells another in declare, declared and addnode.
 type Extra struct {
 	// Protocol is the version of meshctl's additions, now 1.
@@ -118,6 +131,11 @@ type Extra struct {
 	Schema json.RawMessage `json:"schema,omitempty"`
 	// Revision counts the master's schema changes.
 	Revision int64 `json:"revision,omitempty"`
+	// Token says who signed that the sender may be who it is, in declare and, from a
+	// node, in declared. It is meant for the other end alone: see Public.
+	Token identity.Token `json:"token,omitempty"`
+	// Denied is sent by a master in declared: its deny list.
+	Denied []string `json:"denied,omitempty"`
 }
 
 // ProtocolVersion is what this build writes into Extra.Protocol.
@@ -157,6 +175,11 @@ type Cancel struct {
 type SchemaUpdate struct {
 	Revision int64           `json:"revision"`
 	Schema   json.RawMessage `json:"schema"`
+}
+
+// DenyList carries a master's list of who is revoked.
+type DenyList struct {
+	Entries []string `json:"entries"`
 }
 
 // NodeInfo is one row of the master's list of nodes.
