@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/flynn/noise"
 
@@ -72,6 +73,11 @@ type handshake struct {
 }
 
 func newHandshake(key *Key, hello Hello, initiator bool) (*handshake, error) {
+	return newHandshakeFrom(nil, key, hello, initiator)
+}
+
+// newHandshakeFrom draws the ephemeral key from random; nil is the system's.
+func newHandshakeFrom(random io.Reader, key *Key, hello Hello, initiator bool) (*handshake, error) {
 	text, err := json.Marshal(hello)
 	if err != nil {
 		return nil, fmt.Errorf("encode hello: %w", err)
@@ -80,7 +86,7 @@ func newHandshake(key *Key, hello Hello, initiator bool) (*handshake, error) {
 		return nil, errors.New("the hello is too long")
 	}
 	state, err := noise.NewHandshakeState(noise.Config{
-		CipherSuite: suite, Pattern: noise.HandshakeNN, Initiator: initiator,
+		CipherSuite: suite, Random: random, Pattern: noise.HandshakeNN, Initiator: initiator,
 		Prologue: prologue, PresharedKey: key.psk, PresharedKeyPlacement: 0,
 	})
 	if err != nil {
