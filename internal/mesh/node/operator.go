@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -35,6 +34,7 @@ type Operator struct {
 	wg         sync.WaitGroup
 	turn       atomic.Uint64 // begins at random, so that short commands spread their requests
 	roster     roster
+	openings   openings
 
 	// Of a JavaScript master only, which serves neither schema nor list of nodes.
 	javascript bool
@@ -54,7 +54,7 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{})}
+	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{}), openings: openings{byTarget: make(map[openingTarget]*opening)}}
 	c.self.Worker = wire.OperatorWorker
 	o.turn.Store(rand.Uint64())
 	c.work, o.stop = context.WithCancel(context.Background())
@@ -292,48 +292,6 @@ func (o onDemand) target(to wire.Peer) target {
 	return target{worker: to.Worker, variant: to.Variant, connect: func(ctx context.Context) (*peer, *peerLink, *wire.Error) {
 		return o.link(ctx, to)
 	}}
-}
-
-// link gives the link to a node, opening it if there is none.
-func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *wire.Error) {
-	if p, l := o.peers.find(to.Worker, to.Variant); l != nil {
-		return p, l, nil
-	}
-	as, err := o.appearance(to)
-	if err != nil {
-		return nil, nil, err
-	}
-	type up struct {
-		p *peer
-		l *peerLink
-	}
-	ready, failed := make(chan up, 1), make(chan error, 1)
-	opening, cancel := context.WithCancel(o.work)
-	release := context.AfterFunc(ctx, cancel)
-	o.wg.Go(func() {
-		defer cancel()
-		failed <- o.open(opening, to, as, func(p *peer, l *peerLink) {
-			if release() { // the caller still waits: the link outlives the call
-				ready <- up{p, l}
-			}
-		})
-	})
-	select {
-	case x := <-ready:
-		return x.p, x.l, nil
-	case err := <-failed:
-		if ctx.Err() != nil {
-			return nil, nil, rpc.ContextError(ctx)
-		}
-		var e *wire.Error
-		if !errors.As(err, &e) {
-			e = &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("%s: %v", to.Name(), err)}
-		}
-		e.Temporary = true // nothing ran there
-		return nil, nil, e
-	case <-ctx.Done():
-		return nil, nil, rpc.ContextError(ctx)
-	}
 }
 
 // appearance is the worker that we introduce ourselves as.

@@ -2,7 +2,9 @@ package node_test
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
@@ -33,4 +35,43 @@ func TestOperatorFindsNodesThatItDoesNotRemember(t *testing.T) {
 	if err != nil || len(result.Replies) != 1 || result.Replies[0].Variant != "b2" {
 		t.Errorf("a broadcast reached %+v, %v", result, err)
 	}
+}
+
+// Calls that begin at once share one link: a second one would end the first, and with
+// it the calls on it.
+func TestOperatorOpensOneLinkForManyCalls(t *testing.T) {
+	eachLink(t, func(t *testing.T, m *meshtest.Mesh) {
+		m.Join("billing", "b1")
+		op := m.Operator()
+		var calls sync.WaitGroup
+		for range 50 {
+			calls.Go(func() {
+				if _, err := op.Call(context.Background(), "billing.echo", nil, node.CallOptions{Timeout: 30 * time.Second}); err != nil {
+					t.Errorf("call: %v", err)
+				}
+			})
+		}
+		calls.Wait()
+	})
+}
+
+// Nobody who waits for a link is cut off because another caller gave up.
+func TestOperatorKeepsOpeningForOtherCallers(t *testing.T) {
+	m := meshtest.New(t, shop)
+	m.Join("billing", "b1")
+	op := m.Operator()
+	hasty, giveUp := context.WithCancel(context.Background())
+	var calls sync.WaitGroup
+	for range 10 {
+		calls.Go(func() {
+			_, _ = op.Call(hasty, "billing.echo", nil, node.CallOptions{})
+		})
+		calls.Go(func() {
+			if _, err := op.Call(context.Background(), "billing.echo", nil, node.CallOptions{Timeout: 30 * time.Second}); err != nil {
+				t.Errorf("call: %v", err)
+			}
+		})
+	}
+	giveUp()
+	calls.Wait()
 }
