@@ -33,6 +33,7 @@ var layers = [][]string{
 	{"internal/mesh/link/linktest"},
 	{"internal/mesh/link/socketio", "internal/mesh/link/native"},
 	{"internal/mesh/link"},
+	{"internal/mesh/certs/certstest"},
 	{"internal/mesh/certs"},
 	{"internal/mesh/wire"},
 	{"internal/mesh/seal", "internal/mesh/identity"},

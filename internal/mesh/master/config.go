@@ -3,6 +3,8 @@ package master
 import (
 	"log/slog"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -29,6 +31,14 @@ type Config struct {
 
 	// Link is which links may be used; default link.Auto.
 	Link link.Mode
+
+	// Issuer checks the tokens that peers present; nil checks none, and then the schema
+	// may not require them.
+	Issuer *identity.Verifier
+
+	// TLS makes the port and discovery speak TLS, and nothing else; nil: plain TCP.
+	// It needs a certificate.
+	TLS *certs.Identity
 
 	// Envelope and NativeKey seal with Keys. Peers in one process may share one, and then pay for
 	// one key derivation between them; default: one of its own.

@@ -5,6 +5,7 @@ package master
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
@@ -30,6 +32,7 @@ type Master struct {
 	cfg      Config
 	log      *slog.Logger
 	envelope *seal.Envelope
+	gate     *identity.Gate
 	nodes    registry.Registry
 	ready    chan struct{}
 
@@ -43,7 +46,11 @@ type Master struct {
 	revision int64
 
 	schemaJSON json.RawMessage     // schema as nodes are told of it
+	denied     []string            // the deny list as nodes are told of it
 	sessions   map[string]*session // declared ones, by client id
+	byWorker   map[string]map[*session]struct{}
+	untold     map[*session]struct{} // those with news
+	gathering  bool                  // tell is due
 }
 
 // New checks the configuration. It opens nothing; Run does.
@@ -53,6 +60,12 @@ func New(cfg Config) (*Master, error) {
 	}
 	if cfg.Schema == nil {
 		return nil, errors.New("a master needs a schema")
+	}
+	if cfg.Schema.TokensRequired && cfg.Issuer == nil {
+		return nil, errNoIssuer
+	}
+	if cfg.TLS != nil && !cfg.TLS.Serves() {
+		return nil, errors.New("a master with TLS needs a certificate and its key")
 	}
 	if cfg.MaxPayload == 0 {
 		cfg.MaxPayload = wire.DefaultMaxPayload
@@ -67,8 +80,9 @@ func New(cfg Config) (*Master, error) {
 		}
 	}
 	m := &Master{
-		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, nodes: &registry.Memory{},
+		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, gate: identity.NewGate(cfg.Issuer), nodes: &registry.Memory{},
 		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
+		byWorker: make(map[string]map[*session]struct{}), untold: make(map[*session]struct{}),
 	}
 	var err error
 	if m.schemaJSON, err = m.encode(cfg.Schema); err != nil {
@@ -107,9 +121,17 @@ func (m *Master) Run(ctx context.Context) error {
 	g.Go(func() error { return server.Serve(ctx, m.listener) })
 	if m.discovery != nil {
 		port := m.listener.Addr().(*net.TCPAddr).Port
-		g.Go(func() error { return serveDiscovery(ctx, m.discovery, m.cfg.Keys, m.envelope, port, m.log) })
+		discovery := m.discovery
+		if m.cfg.TLS != nil {
+			discovery = tls.NewListener(discovery, m.cfg.TLS.Server())
+		}
+		g.Go(func() error { return serveDiscovery(ctx, discovery, m.cfg.Keys, m.envelope, port, m.log) })
 	}
-	return g.Wait()
+	err = g.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.untold) // nobody is left to be told
+	return err
 }
 
 // newServer makes the doors: Socket.IO, and beside it the native link.
@@ -129,6 +151,9 @@ func (m *Master) newServer() (*socketio.Server, error) {
 			return nil, err
 		}
 		cfg.Fallback = door
+	}
+	if m.cfg.TLS != nil {
+		cfg.TLS = m.cfg.TLS.Server()
 	}
 	return socketio.New(cfg)
 }
@@ -171,6 +196,11 @@ func listenError(op, flag string, err error) error {
 func (m *Master) accept(ctx context.Context, l link.Link) {
 	s := &session{m: m, link: l}
 	err := s.serve(ctx)
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		s.stopExpiry()
+	}()
 	if ctx.Err() == nil { // a master that ends says of nobody that it left
 		m.mu.Lock()
 		m.leave(s)

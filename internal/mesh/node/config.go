@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -53,6 +55,16 @@ type Config struct {
 
 	// Link is which links may be used; default link.Auto.
 	Link link.Mode
+
+	// Token gives the token to present, and is asked whenever one is, so that a renewed
+	// one needs no restart; nil or "": none.
+	Token func() (identity.Token, error)
+	// Issuer checks the tokens that peers present; nil cannot.
+	Issuer *identity.Verifier
+
+	// TLS makes all connections speak TLS, and nothing else; nil: plain TCP. Of a node
+	// it needs a certificate.
+	TLS *certs.Identity
 
 	// Envelope and NativeKey seal with Keys. Peers in one process may share one, and then pay for
 	// one key derivation between them; default: one of its own.

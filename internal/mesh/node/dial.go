@@ -19,9 +19,12 @@ const acceptTimeout = 5 * time.Second
 // open dials a peer and declares us there, and calls ready once requests may be
 // sent. It then serves the link, and returns why it ended. as is the worker to appear as.
 func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*peer, *peerLink)) error {
+	if e := c.mayDial(to); e != nil {
+		return e
+	}
 	l, err := c.dialPeer(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)), to, as)
 	if err != nil {
-		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true}
+		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true, Hint: hintOf(err, "")}
 	}
 	err = c.serveOpened(ctx, &peerLink{Link: l, peer: to}, as, ready)
 	l.Close(err)
@@ -30,6 +33,9 @@ func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*pe
 
 func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) (err error) {
 	declare := wire.Declare{Worker: as, Variant: c.self.Variant, Meshctl: c.self.Meshctl}
+	if l.meshctl() {
+		declare.Meshctl = c.credentials()
+	}
 	if err := rpc.Event(l, wire.EventDeclare, declare); err != nil {
 		return err
 	}
@@ -38,9 +44,18 @@ func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready fu
 			return err
 		}
 	}
+	claims, denied := c.admit(l.peer)
+	if denied != nil {
+		return c.refuse(l, denied)
+	}
+	l.claims, l.peer = claims, l.peer.Public()
 	l.Trust()
 	p := c.peers.add(l)
 	defer func() { c.peers.remove(p, l.Link, err) }()
+	defer c.endWithToken(l)()
+	if e := c.disallowed(l); e != nil {
+		return c.refuse(l, e) // since it was admitted
+	}
 	ready(p, l)
 	return c.serve(ctx, p, l)
 }
@@ -119,6 +134,10 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 	if name == (peerName{d.core.self.Worker, d.core.self.Variant}) {
 		return // masters of the 1.1.0 line tell a node of itself
 	}
+	if e := d.core.mayDial(to); e != nil {
+		d.core.log.Warn("not connecting to a node", "code", e.Code, "reason", e.Message, "hint", e.Hint)
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	x := d.byName[name]
@@ -146,6 +165,7 @@ func (x *dialer) drop() {
 
 func (d *dialers) run(ctx context.Context, x *dialer) {
 	wait := newBackoff()
+	var told string // the last error that somebody has to do something about
 	for {
 		trying, ok := d.goOn(ctx, x)
 		if !ok {
@@ -161,6 +181,10 @@ func (d *dialers) run(ctx context.Context, x *dialer) {
 		release()
 		stop()
 		pauseFor := wait.NextBackOff()
+		if h := hint(err); h != "" && err.Error() != told {
+			told = err.Error()
+			d.core.log.Warn("cannot link to a node", "peer", x.to.Name(), "error", err, "hint", h)
+		}
 		d.core.log.Debug("a link is down", "peer", x.to.Name(), "error", err, "retry_in", pauseFor)
 		if trying.Err() == nil {
 			pause(trying, pauseFor)

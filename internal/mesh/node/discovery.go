@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -70,19 +71,26 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 		return &wire.Error{
 			Code: wire.CodeUnreachable, Temporary: true,
 			Message: fmt.Sprintf("no master found: ask discovery at %s: %v", addr, plain(err)),
-			Hint:    "start one with `meshctl serve-master`, or name it with --master HOST:PORT",
+			Hint:    hintOf(err, "start one with `meshctl serve-master`, or name it with --master HOST:PORT"),
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	secure, scheme := c.clientTLS(addr), "http"
+	if secure != nil {
+		scheme = "https"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+addr+"/", nil)
 	if err != nil {
 		return 0, unreachable(err)
 	}
 	req.Header["discovery_key"] = []string{c.cfg.Keys.Public} // the original's spelling
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
+	if failure := certs.Diagnose(err); failure != nil {
+		return 0, unreachable(failure)
+	}
 	if err != nil {
 		return 0, unreachable(err)
 	}
@@ -92,6 +100,9 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 	case http.StatusUnauthorized:
 		return 0, keyMismatch("the master at " + addr + " has another public key")
 	default:
+		if failure := certs.WantsTLS(resp); failure != nil {
+			return 0, unreachable(failure)
+		}
 		return 0, unreachable(fmt.Errorf("it answers %s", resp.Status))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
@@ -122,6 +133,10 @@ func keyMismatch(message string) *wire.Error {
 
 // plain strips the URL from the errors of net/http.
 func plain(err error) error {
+	var failure *certs.Failure
+	if errors.As(err, &failure) {
+		return failure
+	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return op.Err

@@ -46,7 +46,7 @@ func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error)
 	// A JavaScript server leaves the WebSocket unanswered for a second, and is then
 	// quicker to answer a plain question.
 	question := time.AfterFunc(patience, func() {
-		if served, err := native.Served(trying, addr); err == nil && !served {
+		if served, err := native.Served(trying, addr, c.clientTLS(addr)); err == nil && !served {
 			giveUp(native.ErrNotServed)
 		}
 	})
@@ -80,7 +80,7 @@ func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
 }
 
 func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error) {
-	return socketio.Dial(ctx, addr, socketio.DialConfig{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
+	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
 }
 
 func (c *core) dialNative(ctx context.Context, addr, as string) (link.Link, error) {
@@ -88,7 +88,9 @@ func (c *core) dialNative(ctx context.Context, addr, as string) (link.Link, erro
 	if err != nil {
 		return nil, err
 	}
-	return native.Dial(ctx, addr, c.nativeConfig(key, as))
+	cfg := c.nativeConfig(key, as)
+	cfg.TLS = c.clientTLS(addr)
+	return native.Dial(ctx, addr, cfg)
 }
 
 func (c *core) nativeConfig(key *native.Key, as string) native.Config {
@@ -108,6 +110,9 @@ func (c *core) newServer() (*socketio.Server, error) {
 			return nil, err
 		}
 		cfg.Fallback = door
+	}
+	if c.cfg.TLS != nil {
+		cfg.TLS = c.cfg.TLS.Server()
 	}
 	return socketio.New(cfg)
 }

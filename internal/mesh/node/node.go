@@ -56,6 +56,9 @@ func New(cfg Config) (*Node, error) {
 			return nil, fmt.Errorf("a handler for %s.%s, which the schema does not have", cfg.Worker, name)
 		}
 	}
+	if cfg.TLS != nil && !cfg.TLS.Serves() {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a node with TLS needs a certificate for its mesh server", Hint: "give it --tls-cert and --tls-key"}
+	}
 	c, err := newCore(cfg)
 	if err != nil {
 		return nil, err
@@ -103,6 +106,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.handlers.Run(live) })
 	g.Go(func() error { return n.queues.run(live) })
 	g.Go(func() error { n.runHooks(live); return nil })
+	g.Go(func() error { n.watchToken(live); return nil })
 	g.Go(func() error { return n.uplink(live) })
 	g.Go(func() error {
 		select {

@@ -70,7 +70,7 @@ func (n *Node) attend(ctx context.Context, accepted func()) error {
 }
 
 func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) error {
-	declare := wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.self.Meshctl}
+	declare := wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.credentials()}
 	d, err := n.declareAt(ctx, l, declare)
 	if err != nil {
 		return err
@@ -83,7 +83,9 @@ func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) error
 // accepted notes that a master, perhaps another than before, took us in.
 func (n *Node) accepted(ctx context.Context, d wire.Declared) {
 	n.masterMeshctl.Store(d.Meshctl != nil)
-	if d.Meshctl != nil && n.takeSchema(d.Meshctl.Schema) {
+	if d.Meshctl != nil {
+		n.takeDenied(d.Meshctl.Denied)
+		n.takeSchema(d.Meshctl.Schema)
 		n.enforce()
 	}
 	epoch := n.dialers.nextEpoch()
@@ -111,7 +113,7 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 	case err != nil:
 		return nil, &wire.Error{
 			Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", addr, err),
-			Hint: "check that it runs and that --master names it",
+			Hint: hintOf(err, "check that it runs and that --master names it"),
 		}
 	}
 	return l, nil
@@ -195,6 +197,12 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 				n.log.Info("the master's schema changed", "revision", u.Revision)
 				n.enforce()
 			}
+		case wire.EventDenied:
+			if l, err := wire.DecodeDenyList(msg.Body); err == nil {
+				n.takeDenied(l.Entries)
+				n.log.Info("the master's deny list changed", "entries", len(l.Entries))
+				n.enforce()
+			}
 		case wire.EventError:
 			if e, err := wire.DecodeErrorMessage(msg.Body); err == nil {
 				return masterError(e)
@@ -203,10 +211,13 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 	}
 }
 
-// enforce closes the links that the schema in force does not allow.
+// enforce closes the links that the schema and the deny list in force do not allow.
 func (n *Node) enforce() {
 	s := n.access.Load()
 	for _, l := range n.peers.links() {
+		if n.enforceIdentity(l) {
+			continue
+		}
 		from, to := l.peer.Worker, n.self.Worker
 		if l.Info().Dialed {
 			from, to = to, from

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"time"
@@ -16,6 +17,7 @@ type Config struct {
 	Key    *Key  // required
 	Hello  Hello // what this end says of itself
 	Logger *slog.Logger
+	TLS    *tls.Config // of the end that dials: speak TLS like this; nil: plain TCP
 
 	MaxPayload   int           // bytes of one message's payload, either way; default 1 MiB
 	OutMessages  int           // that may wait to be sent; default 65536

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 )
 
@@ -21,7 +23,8 @@ var ErrNotServed = errors.New("native links are not served here")
 
 // Dial opens a link to addr (host:port). It blocks until the handshake is done, ctx
 // ends or Config.Handshake is over. Errors wrap link.ErrUnreachable, ErrNotServed,
-// seal.ErrKeyMismatch or link.ErrProtocol.
+// seal.ErrKeyMismatch, link.ErrProtocol, or link.ErrRefused, that with a *certs.Failure
+// where one side wants TLS and the other does not, or refuses it.
 func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -35,9 +38,19 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 		connected.Store(err == nil)
 		return c, err
 	}
-	dialer := websocket.Dialer{NetDialContext: connect, ReadBufferSize: 4096, WriteBufferSize: frameSize + chunkSize + 2048, WriteBufferPool: &writeBuffers}
-	ws, resp, err := dialer.DialContext(ctx, "ws://"+addr+Path, nil)
+	dialer := websocket.Dialer{NetDialContext: connect, ReadBufferSize: 4096, WriteBufferSize: frameSize + chunkSize + 2048, WriteBufferPool: &writeBuffers, TLSClientConfig: cfg.TLS}
+	scheme := "ws://"
+	if cfg.TLS != nil {
+		scheme = "wss://"
+	}
+	ws, resp, err := dialer.DialContext(ctx, scheme+addr+Path, nil)
+	failure := certs.WantsTLS(resp)
+	if err != nil && failure == nil {
+		failure = certs.Diagnose(err)
+	}
 	switch {
+	case failure != nil:
+		return nil, fmt.Errorf("%w: %w", link.ErrRefused, failure)
 	case errors.Is(err, websocket.ErrBadHandshake) && resp != nil:
 		if resp.StatusCode == http.StatusServiceUnavailable {
 			return nil, fmt.Errorf("%w: it answers %s", link.ErrRefused, resp.Status)
@@ -49,13 +62,13 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, err)
 	}
-	stop := context.AfterFunc(ctx, func() { ws.Close() })
+	stop := context.AfterFunc(ctx, func() { hangUp(ws) })
 	l, err := greet(ctx, ws, cfg)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		ws.Close()
+		hangUp(ws)
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
 		}
@@ -100,14 +113,19 @@ func greet(ctx context.Context, ws *websocket.Conn, cfg Config) (*session, error
 }
 
 // Served asks whether whoever answers HTTP at addr serves native links. It blocks until
-// there is an answer or ctx ends, and only a nil error makes the answer certain.
-func Served(ctx context.Context, addr string) (bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+Path, nil)
+// there is an answer or ctx ends, and only a nil error makes the answer certain. It speaks
+// TLS like secure, or plainly where that is nil.
+func Served(ctx context.Context, addr string, secure *tls.Config) (bool, error) {
+	scheme := "http://"
+	if secure != nil {
+		scheme = "https://"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+addr+Path, nil)
 	if err != nil {
 		return false, err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
@@ -116,6 +134,16 @@ func Served(ctx context.Context, addr string) (bool, error) {
 	}
 	defer resp.Body.Close()
 	return resp.Header.Get(marker) != "", nil
+}
+
+// hangUp closes a connection at once, where TLS would first wait until it could say
+// farewell.
+func hangUp(ws *websocket.Conn) {
+	if c, ok := ws.NetConn().(*tls.Conn); ok {
+		_ = c.NetConn().Close()
+		return
+	}
+	_ = ws.Close()
 }
 
 // marker is a header of every answer at Path that is no WebSocket.

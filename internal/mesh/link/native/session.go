@@ -88,7 +88,7 @@ func (s *session) start(c ciphers, cfg Config) {
 	s.closing = make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.ws.SetReadLimit(maxFrame)
-	context.AfterFunc(s.ctx, func() { s.ws.Close() })
+	context.AfterFunc(s.ctx, func() { hangUp(s.ws) })
 	s.running.Go(func() { s.read(c.receive) })
 	s.running.Go(func() { s.write(c.send) })
 }

@@ -24,6 +24,7 @@ const (
 // clientTransport is the dialling end's WebSocket.
 type clientTransport struct {
 	ws      *websocket.Conn
+	below   net.Conn // what ws is on, below TLS
 	timeout time.Duration
 }
 
@@ -53,7 +54,8 @@ func (t *clientTransport) goodbye(ctx context.Context, reason error) {
 
 func (t *clientTransport) trust() {}
 
-func (t *clientTransport) abort() { _ = t.ws.Close() }
+// abort closes below TLS, which would first wait until it could say farewell.
+func (t *clientTransport) abort() { _ = t.below.Close() }
 
 // read is the session's reading goroutine. It ends with the session, and ends it.
 func (t *clientTransport) read(s *session, heartbeat time.Duration) {

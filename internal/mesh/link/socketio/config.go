@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,8 @@ type Config struct {
 	// count as undeclared: they are closed DeclareTimeout after they were opened, unless
 	// it calls Trust. If it has a method Close, that is called when Serve ends.
 	Fallback http.Handler
+	// TLS makes the server speak TLS only; nil: plain TCP.
+	TLS *tls.Config
 	// Logger gets what may interest an operator; nil: nothing is logged.
 	Logger *slog.Logger
 
@@ -123,6 +126,7 @@ type DialConfig struct {
 	Envelope   Envelope     // seals and opens. Required
 	Logger     *slog.Logger // nil: nothing is logged
 	MaxPayload int          // plaintext bytes of one message, either way; default 1 MiB
+	TLS        *tls.Config  // speak TLS like this; nil: plain TCP
 
 	Timeout      time.Duration // for the whole of Dial
 	WriteTimeout time.Duration // for one message to be written

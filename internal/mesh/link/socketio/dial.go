@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
@@ -35,7 +36,8 @@ const (
 //
 // Errors wrap link.ErrUnreachable when no connection came about or nothing was
 // answered in time, link.ErrRefused when the other side turned it down,
-// link.ErrProtocol when it is no Socket.IO server; and ctx's error if that ended.
+// link.ErrProtocol when it is no Socket.IO server; ctx's error if that ended; and a
+// *certs.Failure where one side wants TLS and the other does not, or refuses it.
 func Dial(ctx context.Context, addr string, cfg DialConfig) (link.Link, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -70,12 +72,17 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 		},
 		ReadBufferSize:  4096,
 		WriteBufferSize: 4096,
+		TLSClientConfig: cfg.TLS,
 	}
-	u := url.URL{Scheme: "ws", Host: addr, Path: path, RawQuery: "EIO=4&transport=websocket"}
+	scheme := "ws"
+	if cfg.TLS != nil {
+		scheme = "wss"
+	}
+	u := url.URL{Scheme: scheme, Host: addr, Path: path, RawQuery: "EIO=4&transport=websocket"}
 	ws, resp, err := dialer.DialContext(ctx, u.String(), nil)
 	if err != nil {
 		stop()
-		return nil, dialError(err, resp, nc != nil)
+		return nil, dialError(err, resp, nc != nil, cfg.TLS != nil)
 	}
 	ws.SetReadLimit(maxFrame(cfg.MaxPayload))
 	hs, err := shakeHands(ws, cfg.WriteTimeout)
@@ -83,7 +90,7 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		_ = ws.Close()
+		_ = nc.Close()
 		return nil, err
 	}
 	nc.left = -1
@@ -97,7 +104,7 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 			s.log.Warn("a message could not be opened", "event", event, "remote", s.info.RemoteIP, "error", err)
 		})
 	}
-	t := &clientTransport{ws: ws, timeout: cfg.WriteTimeout}
+	t := &clientTransport{ws: ws, below: nc, timeout: cfg.WriteTimeout}
 	s.transport = t
 	go s.write()
 	go t.read(s, hs.heartbeat)
@@ -105,14 +112,22 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 }
 
 // dialError sorts the errors of the WebSocket handshake.
-func dialError(err error, resp *http.Response, connected bool) error {
+func dialError(err error, resp *http.Response, connected, secure bool) error {
+	if failure := certs.WantsTLS(resp); failure != nil {
+		return fmt.Errorf("%w: %w", link.ErrRefused, failure)
+	}
 	if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
 		return fmt.Errorf("%w: HTTP status %d instead of 101", link.ErrRefused, resp.StatusCode)
+	}
+	if failure := certs.Diagnose(err); failure != nil {
+		return fmt.Errorf("%w: %w", link.ErrRefused, failure)
 	}
 	var ne net.Error
 	switch {
 	case !connected, errors.As(err, &ne) && ne.Timeout():
 		return fmt.Errorf("%w: %w", link.ErrUnreachable, err)
+	case hungUp(err) && secure:
+		return fmt.Errorf("%w: %w", link.ErrRefused, certs.HungUp(err))
 	case hungUp(err):
 		return fmt.Errorf("%w: %w", link.ErrRefused, err)
 	}

@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -114,6 +115,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.ctx = live
 	s.mu.Unlock()
 	s.admission.Store(a)
+	// Bounds are kept below TLS: a connection counts before its handshake, which is done
+	// on a goroutine of its own and has to end within DeclareTimeout as all the rest.
+	var accepting net.Listener = a
+	if s.cfg.TLS != nil {
+		accepting = tls.NewListener(a, s.cfg.TLS)
+	}
 
 	server := &http.Server{
 		Handler:           http.HandlerFunc(s.track),
@@ -126,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var background sync.WaitGroup
 	background.Go(func() { a.watch(live) })
 	failed := make(chan error, 1)
-	background.Go(func() { failed <- server.Serve(a) })
+	background.Go(func() { failed <- server.Serve(accepting) })
 
 	var err error
 	select {

@@ -3,6 +3,7 @@ package socketio
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -20,6 +21,9 @@ const path = "/socket.io/"
 type connKey struct{}
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
@@ -85,7 +89,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	h.upgraded = &upgradedConn{
 		Conn:         nc,
-		closed:       h.conn.closed,
+		below:        h.conn,
 		opened:       make(chan struct{}),
 		unlimited:    make(chan struct{}),
 		left:         undeclaredBytes,
@@ -110,7 +114,7 @@ func (h *hijacker) open() {
 // never writes without a deadline, as the library sets none.
 type upgradedConn struct {
 	net.Conn
-	closed    <-chan struct{}
+	below     *conn         // the accepted one; with TLS, Conn is above it
 	opened    chan struct{} // closed when the library is ready
 	answered  atomic.Bool   // the answer to the handshake was written
 	unlimited chan struct{} // closed when the peer is trusted
@@ -133,7 +137,7 @@ func (c *upgradedConn) Read(p []byte) (int, error) {
 		select {
 		case <-c.unlimited:
 			return c.Conn.Read(p)
-		case <-c.closed:
+		case <-c.below.closed:
 			return 0, net.ErrClosed
 		}
 	}
@@ -156,6 +160,9 @@ func (c *upgradedConn) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// Close implements net.Conn. TLS would first wait until it could say farewell.
+func (c *upgradedConn) Close() error { return c.below.Close() }
 
 // SetWriteDeadline implements net.Conn. The zero time stands for the write time-out.
 func (c *upgradedConn) SetWriteDeadline(t time.Time) error {
