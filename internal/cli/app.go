@@ -84,7 +84,8 @@ func Main(ctx context.Context, app *App, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(context.Cause(ctx), errInterrupted) {
+	// A command whose output is complete knows what its end means.
+	if told := (*reported)(nil); errors.Is(context.Cause(ctx), errInterrupted) && (!errors.As(err, &told) || told.message != "") {
 		err = errInterrupted
 	}
 	return app.report(err, wantsJSON(args))

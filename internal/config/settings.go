@@ -30,6 +30,7 @@ const (
 	CmdServeMaster = "serve-master"
 	CmdJoin        = "join"
 	CmdCall        = "call"
+	CmdBench       = "bench"
 	CmdList        = "ls"
 	CmdExplain     = "explain"
 	CmdSchemaShow  = "schema show"
@@ -128,7 +129,7 @@ func Lookup(key string) (Setting, bool) {
 // Settings is the table of everything that can be configured, in the order of the
 // documentation. The caller owns it.
 func Settings() []Setting {
-	dial := []string{CmdJoin, CmdCall, CmdList, CmdExplain, CmdSchemaShow}
+	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow}
 	servers := []string{CmdServeMaster, CmdJoin}
 	all := append([]string{CmdServeMaster, CmdKeysShow, CmdConfigShow}, dial...)
 	const maxPort = 65535
@@ -154,6 +155,14 @@ func Settings() []Setting {
 		{Key: "link", Kind: KindString, Default: string(link.Auto), Choices: []string{string(link.Auto), string(link.SocketIO)},
 			Commands: append([]string{CmdServeMaster}, dial...),
 			Usage:    "`kind` of link to meshctl peers: auto (the native link), or socketio where a proxy lets only that through"},
+		{Key: "tls-cert", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "node.pem",
+			Usage: "`file` (PEM) with the certificate to speak TLS with; master and nodes need one where the mesh speaks TLS"},
+		{Key: "tls-key", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "node-key.pem",
+			Usage: "`file` (PEM) with the private key of tls-cert"},
+		{Key: "tls-ca", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "ca.pem",
+			Usage: "`file` (PEM) with the CA that signs the certificates of the mesh; default: the system's CAs for those dialled, and none asked of those that dial"},
+		{Key: "tls-clients", Kind: KindString, Default: "require", Choices: []string{"require", "optional"}, Commands: servers,
+			Usage: "`rule` for peers that dial in, with tls-ca: require a certificate, or optional where JavaScript peers have none"},
 		{Key: "http", Kind: KindString, Commands: servers, Check: checkListen, Example: "127.0.0.1:9090",
 			Usage: "`address` ([host]:port) to serve /healthz and /readyz on; empty serves neither"},
 		{Key: "dump-address", Kind: KindPath, Commands: servers,
@@ -180,9 +189,9 @@ func Settings() []Setting {
 		{Key: "on-disconnection", Kind: KindPath, Commands: []string{CmdJoin},
 			Usage: "`program` to run, the peer as JSON on its stdin, when the last link to a node went"},
 
-		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall},
+		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall, CmdBench},
 			Usage: "`time` to wait for the response"},
-		{Key: "as", Kind: KindString, Commands: []string{CmdCall},
+		{Key: "as", Kind: KindString, Commands: []string{CmdCall, CmdBench},
 			Usage: "`worker` to call as; default: the operator, whom meshctl nodes accept"},
 		{Key: "max-payload", Kind: KindBytes, Default: Bytes(wire.DefaultMaxPayload).String(), Min: 1 << 10, Max: 256 << 20,
 			Commands: append([]string{CmdServeMaster}, dial...),
