@@ -81,7 +81,12 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	}
 	log := newLogger(cfg, app.Err)
 	hooks.log = log
+	identity, err := loadTLS(cfg, true, log)
+	if err != nil {
+		return err
+	}
 	n, err := node.New(node.Config{
+		TLS:           identity,
 		Keys:          ring.Keys,
 		Worker:        opts.worker,
 		Variant:       cfg.Variant,

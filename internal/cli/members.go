@@ -87,7 +87,12 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
+	identity, err := loadTLS(cfg, false, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return node.Config{}, err
+	}
 	nc := node.Config{
+		TLS:           identity,
 		Keys:          ring.Keys,
 		Worker:        cfg.As,
 		Master:        cfg.Master,

@@ -64,7 +64,12 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		return err
 	}
 	log := newLogger(cfg, app.Err)
+	identity, err := loadTLS(cfg, true, log)
+	if err != nil {
+		return err
+	}
 	m, err := master.New(master.Config{
+		TLS:           identity,
 		Keys:          ring.Keys,
 		Schema:        sch,
 		Host:          cfg.Host,

@@ -65,6 +65,10 @@ type Config struct {
 	Port          int    `mapstructure:"port"`
 	DiscoveryPort int    `mapstructure:"discovery-port"`
 	Link          string `mapstructure:"link"` // a link.Mode
+	TLSCert       string `mapstructure:"tls-cert"`
+	TLSKey        string `mapstructure:"tls-key"`
+	TLSCA         string `mapstructure:"tls-ca"`
+	TLSClients    string `mapstructure:"tls-clients"`
 	HTTP          string `mapstructure:"http"`
 	DumpAddress   string `mapstructure:"dump-address"`
 
