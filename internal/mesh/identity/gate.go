@@ -50,7 +50,7 @@ func (g *Gate) Admit(now time.Time, t Token, worker, variant string, required bo
 		}
 	}
 	if g.denied.Load().Denies(worker, variant, c) {
-		return nil, fmt.Errorf("%s/%s is %w", worker, variant, ErrRevoked)
+		return nil, ErrRevoked
 	}
 	return c, nil
 }

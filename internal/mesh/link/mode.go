@@ -12,6 +12,9 @@ const (
 	Auto Mode = "auto"
 	// SocketIO uses Socket.IO with everybody, for networks that let only that through.
 	SocketIO Mode = "socketio"
+	// Native uses native links alone: JavaScript peers are refused. It is chosen by
+	// --require-native, not by name.
+	Native Mode = "native"
 )
 
 // ParseMode reads a mode; "" is Auto.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/registry"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -15,13 +16,22 @@ import (
 // Who is told of whom: PROTOCOL section 3 and 6. All of this runs with mu held, so that
 // every node sees the changes in one order.
 
+// gather is how long news of nodes that joined is gathered before it is told, so that
+// many that join at once are told of together.
+const gather = 10 * time.Millisecond
+
 // introduce tells s of the present nodes that it may connect to.
 func (m *Master) introduce(s *session) {
 	var peers []wire.Peer
-	for _, n := range m.nodes.List() {
-		self := n.Worker == s.self.Worker && n.Variant == s.self.Variant
-		if !self && !n.Draining && m.schema.MayConnect(s.self.Worker, n.Worker) {
-			peers = append(peers, n.Peer)
+	for worker := range m.schema.Workers {
+		if !m.schema.MayConnect(s.self.Worker, worker) {
+			continue
+		}
+		for _, n := range m.nodes.OfWorker(worker) {
+			self := n.Worker == s.self.Worker && n.Variant == s.self.Variant
+			if !self && !n.Draining {
+				peers = append(peers, n.Peer)
+			}
 		}
 	}
 	m.addNodes(s, peers)
@@ -35,23 +45,51 @@ func (m *Master) addNodes(s *session, peers []wire.Peer) {
 
 // announce tells the present nodes that may connect to n of it.
 func (m *Master) announce(n registry.Node) {
-	m.eachThatConnectsTo(n.Peer, m.schema, func(s *session) {
-		m.send(s, wire.EventAddNode, []wire.Peer{n.Peer})
+	m.eachThatConnectsTo(n.Peer, func(s *session) {
+		s.news = append(s.news, n.Peer)
+		m.untold[s] = struct{}{}
 	})
+	if len(m.untold) > 0 && !m.gathering {
+		m.gathering = true
+		time.AfterFunc(gather, m.tell)
+	}
+}
+
+// tell gives everybody the news that has gathered.
+func (m *Master) tell() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gathering = false
+	for s := range m.untold {
+		m.tellNews(s)
+	}
+}
+
+// tellNews gives one session its news, which go before anything else that it is told.
+func (m *Master) tellNews(s *session) {
+	news := s.news
+	s.news = nil
+	delete(m.untold, s)
+	m.addNodes(s, news)
 }
 
 // retract tells those who knew of p that it left.
 func (m *Master) retract(p wire.Peer) {
-	m.eachThatConnectsTo(p, m.schema, func(s *session) {
+	m.eachThatConnectsTo(p, func(s *session) {
 		m.send(s, wire.EventRemoveNode, wire.Peer{Worker: p.Worker, Variant: p.Variant})
 	})
 }
 
-func (m *Master) eachThatConnectsTo(p wire.Peer, by *schema.Schema, tell func(*session)) {
-	for _, s := range m.sessions {
-		self := s.self.Worker == p.Worker && s.self.Variant == p.Variant
-		if !self && !s.operator() && by.MayConnect(s.self.Worker, p.Worker) {
-			tell(s)
+// eachThatConnectsTo calls tell for the sessions whose worker may connect to p's.
+func (m *Master) eachThatConnectsTo(p wire.Peer, tell func(*session)) {
+	for worker := range m.schema.Workers {
+		if !m.schema.MayConnect(worker, p.Worker) {
+			continue
+		}
+		for s := range m.byWorker[worker] {
+			if worker != p.Worker || s.self.Variant != p.Variant {
+				tell(s)
+			}
 		}
 	}
 }
@@ -61,6 +99,9 @@ func (m *Master) eachThatConnectsTo(p wire.Peer, by *schema.Schema, tell func(*s
 // may are told that they left. It fails, and the old schema stays, when the new one is
 // too large to be sent to nodes.
 func (m *Master) SetSchema(next *schema.Schema) error {
+	if next.TokensRequired && !m.gate.Checks() {
+		return errNoIssuer
+	}
 	text, err := m.encode(next)
 	if err != nil {
 		return err
@@ -69,6 +110,10 @@ func (m *Master) SetSchema(next *schema.Schema) error {
 	defer m.mu.Unlock()
 	old := m.schema
 	for _, s := range m.sessions {
+		if next.TokensRequired && s.claims == nil {
+			m.expel(s, identity.ErrMissing)
+			continue
+		}
 		if !s.operator() && next.Workers[s.self.Worker] == nil {
 			err := s.refuse(&wire.Error{Code: wire.CodeDenied, Message: s.self.Worker + " is not defined in the Schema"})
 			m.leave(s) // by the old schema: it says who knew of the node
@@ -110,7 +155,7 @@ func (m *Master) encode(s *schema.Schema) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the schema: %w", err)
 	}
-	if most := m.cfg.MaxPayload - schemaEnvelope; len(text) > most {
+	if most := m.cfg.MaxPayload - schemaEnvelope - listSize(m.gate.Denied().Entries()); len(text) > most {
 		return nil, fmt.Errorf("the schema has %d bytes without its handlers; with a maximal payload of %d it may have %d", len(text), m.cfg.MaxPayload, most)
 	}
 	return text, nil

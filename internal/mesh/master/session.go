@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/registry"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
@@ -17,7 +18,13 @@ import (
 type session struct {
 	m    *Master
 	link link.Link
-	self wire.Peer // guarded by m.mu; Worker is "" until declared
+
+	// Guarded by m.mu.
+	self wire.Peer   // Worker is "" until declared; without its token
+	news []wire.Peer // nodes that it is to be told of, see Master.tell
+	// claims are those of its token, nil without one; expiry ends the link with it.
+	claims *identity.Claims
+	expiry *time.Timer
 }
 
 func (s *session) id() string { return s.link.Info().ID }
@@ -55,15 +62,15 @@ func (s *session) declare(body []byte) error {
 	if err != nil {
 		return s.refuse(rpc.AsError(err))
 	}
+	if e := s.refuseTransport(); e != nil {
+		return s.refuse(e)
+	}
 	peer := wire.Peer{Worker: d.Worker, Variant: d.Variant, Port: d.Port, IP: d.Hostname, Meshctl: d.Meshctl}
 	if peer.Variant == "" {
 		peer.Variant = s.id()
 	}
 	if peer.IP == "" {
 		peer.IP = s.link.Info().RemoteIP
-	}
-	if peer.Meshctl != nil {
-		peer.Meshctl.Schema = nil // a node has none to give
 	}
 	if proven := s.link.Info().PeerName; proven != "" && proven != peer.Name() {
 		return s.refuse(&wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("declared as %s on the link of %s", peer.Name(), proven)})
@@ -88,15 +95,19 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	if s.self.Worker != "" && (s.self.Worker != peer.Worker || s.self.Variant != peer.Variant) {
 		m.leave(s) // the same connection is somebody else now
 	}
+	if e := m.admit(s, peer); e != nil {
+		return s.refuse(e)
+	}
+	peer = peer.Public()
 	s.self = peer
 	s.link.Trust()
-	m.sessions[s.id()] = s
+	m.enter(s)
 	m.welcome(s)
 	if s.operator() {
 		return nil
 	}
 
-	node := registry.Node{Peer: public(peer), ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now()}
+	node := registry.Node{Peer: peer, ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now()}
 	old := m.nodes.Put(node)
 	if old != nil {
 		m.replace(*old, node)
@@ -114,7 +125,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
-		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON}
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }
@@ -122,8 +133,7 @@ func (m *Master) welcome(s *session) {
 // replace ends the older self of a node that declared itself again. mu is held.
 func (m *Master) replace(old, now registry.Node) {
 	if prior := m.sessions[old.ClientID]; prior != nil && old.ClientID != now.ClientID {
-		delete(m.sessions, old.ClientID)
-		prior.self = wire.Peer{}
+		m.exit(prior)
 		if !sameInstance(old.Peer, now.Peer) {
 			m.log.Warn("a newer instance took over", "worker", now.Worker, "variant", now.Variant, "from", old.IP, "to", now.IP)
 			m.send(prior, wire.EventError, wire.ErrorMessage{
@@ -131,6 +141,7 @@ func (m *Master) replace(old, now registry.Node) {
 				Message: fmt.Sprintf("another instance declared itself as %s", now.Name()),
 			})
 		}
+		prior.self = wire.Peer{}
 		// Close flushes, which waits for the network: not under mu.
 		go prior.link.Close(errReplaced)
 	}
@@ -148,7 +159,7 @@ func (m *Master) leave(s *session) {
 	if s.self.Worker == "" {
 		return
 	}
-	delete(m.sessions, s.id())
+	m.exit(s)
 	if node, ok := m.nodes.Remove(s.self.Worker, s.self.Variant, s.id()); ok {
 		m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
 		if !node.Draining {
@@ -156,6 +167,28 @@ func (m *Master) leave(s *session) {
 		}
 	}
 	s.self = wire.Peer{}
+}
+
+// enter counts a session among those that are told things. mu is held.
+func (m *Master) enter(s *session) {
+	m.sessions[s.id()] = s
+	if s.operator() {
+		return
+	}
+	of := m.byWorker[s.self.Worker]
+	if of == nil {
+		of = make(map[*session]struct{})
+		m.byWorker[s.self.Worker] = of
+	}
+	of[s] = struct{}{}
+}
+
+// exit is the opposite of enter. mu is held.
+func (m *Master) exit(s *session) {
+	delete(m.sessions, s.id())
+	delete(m.byWorker[s.self.Worker], s)
+	delete(m.untold, s)
+	s.news = nil
 }
 
 // drain takes a node that is about to leave out of everybody's picture.
@@ -175,20 +208,13 @@ func (m *Master) drain(s *session) {
 // send queues an event; a peer that cannot take it is cut off, and will come back
 // for the whole picture. mu is held.
 func (m *Master) send(s *session, event string, v any) {
+	if len(s.news) > 0 {
+		m.tellNews(s)
+	}
 	if err := rpc.Event(s.link, event, v); err != nil {
 		m.log.Warn("cannot tell a node", "worker", s.self.Worker, "variant", s.self.Variant, "event", event, "error", err)
 		go s.link.Close(fmt.Errorf("tell %s: %w", event, err))
 	}
-}
-
-// public is what others may learn of a peer.
-func public(p wire.Peer) wire.Peer {
-	if p.Meshctl != nil {
-		x := *p.Meshctl
-		x.Schema = nil
-		p.Meshctl = &x
-	}
-	return p
 }
 
 func sameInstance(a, b wire.Peer) bool {

@@ -118,6 +118,12 @@ func (c *core) permitted(worker, command string) (*schema.Command, error) {
 			Hint: fmt.Sprintf("see `meshctl explain %s %s.%s`", c.cfg.Worker, worker, command),
 		}
 	}
+	if c.cfg.Worker != "" && !cmd.AllowsCaller(c.cfg.Worker) {
+		return nil, &wire.Error{
+			Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", c.cfg.Worker, worker, command),
+			Hint: fmt.Sprintf("see `meshctl explain %s %s.%s`", c.cfg.Worker, worker, command),
+		}
+	}
 	return cmd, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
@@ -31,6 +32,7 @@ type core struct {
 	self     wire.Peer // Meshctl is always set
 	access   atomic.Pointer[schema.Schema]
 	peers    peers
+	gate     *identity.Gate
 	key      func() (*native.Key, error) // derived when it is first needed
 	server   *rpc.Server
 	master   masterLink
@@ -80,7 +82,7 @@ func newCore(cfg Config) (*core, error) {
 		}
 	}
 	c := &core{
-		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope,
+		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, gate: identity.NewGate(cfg.Issuer),
 		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
 			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
 		}},

@@ -38,7 +38,7 @@ func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error)
 	if c.cfg.Link == link.SocketIO {
 		return c.dialSocketIO(ctx, addr)
 	}
-	if c.plainMaster.Load() {
+	if c.plainMaster.Load() && c.cfg.Link != link.Native {
 		return c.dialSocketIO(ctx, addr)
 	}
 	trying, giveUp := context.WithCancelCause(ctx)
@@ -53,6 +53,12 @@ func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error)
 	defer question.Stop()
 	l, err := c.dialNative(trying, addr, c.self.Worker)
 	if errors.Is(err, native.ErrNotServed) || err != nil && context.Cause(trying) == native.ErrNotServed {
+		if c.cfg.Link == link.Native {
+			return nil, &wire.Error{
+				Code: wire.CodeDenied, Message: "the master at " + addr + " serves no native links, and this end takes no others",
+				Hint: "it is a JavaScript master, or one with --link socketio: leave --require-native away to use it",
+			}
+		}
 		// A JavaScript master, or one that keeps to Socket.IO: declared will tell.
 		return c.dialSocketIO(ctx, addr)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -72,15 +73,17 @@ func (o *Operator) connect(ctx context.Context) error {
 		return err
 	}
 	o.masterLink = l
-	declared, err := o.declareAt(ctx, l, wire.Declare{Worker: wire.OperatorWorker, Variant: o.self.Variant, Meshctl: o.self.Meshctl})
+	declared, err := o.declareAt(ctx, l, wire.Declare{Worker: wire.OperatorWorker, Variant: o.self.Variant, Meshctl: o.credentials()})
+	var javascript *javaScriptRefusal
 	switch {
 	case err == nil && declared.Meshctl != nil:
+		o.takeDenied(declared.Meshctl.Denied)
 		if o.takeSchema(declared.Meshctl.Schema); o.access.Load() == nil {
 			return &wire.Error{Code: wire.CodeUnreachable, Message: "the master serves no schema that this meshctl can read", Hint: "use the same release on both sides"}
 		}
 		o.master.link.Store(&l)
-	case wire.CodeOf(err) == wire.CodeDenied:
-		// Only a JavaScript master does not know operators.
+	case errors.As(err, &javascript):
+		// A JavaScript master does not know operators.
 		if o.cfg.Schema == nil {
 			return &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master serves no schema", Hint: "give the schema with --schema FILE"}
 		}
@@ -108,6 +111,10 @@ func (o *Operator) heed(l link.Link) {
 		case wire.EventSchema:
 			if u, err := wire.DecodeSchemaUpdate(msg.Body); err == nil {
 				o.takeSchema(u.Schema)
+			}
+		case wire.EventDenied:
+			if l, err := wire.DecodeDenyList(msg.Body); err == nil {
+				o.takeDenied(l.Entries)
 			}
 		case wire.EventAddNode:
 			peers, _, _ := wire.DecodePeers(msg.Body)

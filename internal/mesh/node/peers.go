@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
@@ -29,6 +30,8 @@ type peer struct {
 type peerLink struct {
 	link.Link
 	peer wire.Peer // as it declared itself, or as the master told of it; does not change
+	// claims are those of its token, nil without one that was checked.
+	claims *identity.Claims
 }
 
 // meshctl tells whether the other end understands meshctl's additions.
@@ -148,11 +151,12 @@ func (p *peers) remove(pr *peer, l link.Link, reason error) {
 
 // upgrade notes that the other end of a link turned out to be meshctl, as one learns
 // late in the mesh of a JavaScript master.
-func (p *peers) upgrade(pr *peer, l *peerLink, x *wire.Extra) *peerLink {
+func (p *peers) upgrade(pr *peer, l *peerLink, x *wire.Extra, claims *identity.Claims) *peerLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := &peerLink{Link: l.Link, peer: l.peer}
+	now := &peerLink{Link: l.Link, peer: l.peer, claims: claims}
 	now.peer.Meshctl = x
+	now.peer = now.peer.Public()
 	if i := slices.Index(pr.links, l); i >= 0 {
 		pr.links[i] = now
 	}

@@ -42,6 +42,9 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	if err != nil {
 		return c.refuse(l, rpc.AsError(err))
 	}
+	if e := c.refuseTransport(l); e != nil {
+		return c.refuse(l, e)
+	}
 	who := wire.Peer{Worker: d.Worker, Variant: d.Variant, IP: l.Info().RemoteIP, Port: d.Port, Meshctl: d.Meshctl}
 	if who.Variant == "" {
 		who.Variant = l.Info().ID
@@ -55,10 +58,18 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	if !c.mayConnectToUs(who) {
 		return c.refuse(l, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s connect to %s", who.Worker, c.self.Worker)})
 	}
+	claims, denied := c.admit(who)
+	if denied != nil {
+		return c.refuse(l, denied)
+	}
 	l.Trust()
-	pl := &peerLink{Link: l, peer: who}
+	pl := &peerLink{Link: l, peer: who.Public(), claims: claims}
 	p := c.peers.add(pl)
 	defer func() { c.peers.remove(p, l, err) }()
+	defer c.endWithToken(pl)()
+	if e := c.disallowed(pl); e != nil {
+		return c.refuse(l, e) // since it was admitted
+	}
 	if pl.meshctl() {
 		answer := wire.Declared{Worker: who.Worker, Variant: who.Variant, ClientID: l.Info().ID, Meshctl: c.introduction()}
 		if err := rpc.Event(l, wire.EventDeclared, answer); err != nil {
@@ -70,9 +81,9 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 
 // introduction is what we tell a meshctl peer of ourselves.
 func (c *core) introduction() *wire.Extra {
-	x := *c.self.Meshctl
+	x := c.credentials()
 	x.Name = c.self.Name()
-	return &x
+	return x
 }
 
 func (c *core) mayConnectToUs(who wire.Peer) bool {
@@ -122,7 +133,14 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 			}
 		case wire.EventDeclared:
 			if d, err := wire.DecodeDeclared(msg.Body); err == nil && d.Meshctl != nil && !l.meshctl() {
-				l = c.peers.upgrade(p, l, d.Meshctl)
+				late := l.peer
+				late.Meshctl = d.Meshctl
+				claims, denied := c.admit(late)
+				if denied != nil {
+					return denied
+				}
+				l = c.peers.upgrade(p, l, d.Meshctl, claims)
+				defer c.endWithToken(l)()
 			}
 		case wire.EventError:
 			if e, err := wire.DecodeErrorMessage(msg.Body); err == nil {
@@ -150,6 +168,9 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 		return
 	case own == nil:
 		reply(nil, &wire.Error{Code: wire.CodeUnknownCommand, Message: fmt.Sprintf("%s has no command %s", c.self.Worker, cmd.Name)})
+		return
+	case !c.mayCallCommand(p.worker, cmd.Name):
+		reply(nil, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", p.worker, c.self.Worker, cmd.Name)})
 		return
 	case c.leaving.Load() && l.meshctl():
 		reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})

@@ -110,6 +110,8 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 	switch {
 	case errors.Is(err, seal.ErrKeyMismatch), wire.CodeOf(err) == wire.CodeKeyMismatch:
 		return nil, keyMismatch("the master at " + addr + " has another private key")
+	case wire.CodeOf(err) == wire.CodeDenied:
+		return nil, err
 	case err != nil:
 		return nil, &wire.Error{
 			Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", addr, err),
@@ -152,16 +154,25 @@ func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire
 			if err != nil {
 				return wire.Declared{}, err
 			}
+			if e.Code == "" {
+				return wire.Declared{}, &javaScriptRefusal{masterError(e)}
+			}
 			return wire.Declared{}, masterError(e)
 		}
 	}
 }
 
+// javaScriptRefusal is an error that a JavaScript master gives: without a code.
+type javaScriptRefusal struct{ err *wire.Error }
+
+func (e *javaScriptRefusal) Error() string { return e.err.Error() }
+func (e *javaScriptRefusal) Unwrap() error { return e.err }
+
 func masterError(e wire.ErrorMessage) *wire.Error {
 	if e.Code == "" {
 		e.Code = wire.CodeDenied
 	}
-	hint := "compare its schema with yours: `meshctl schema show`"
+	hint := "compare its schema with yours (`meshctl schema show`); where it is about a token, see `meshctl token show`"
 	if e.Code == wire.CodeReplaced {
 		hint = "another instance runs as this variant; give each its own --variant"
 	}

@@ -42,6 +42,8 @@ type Registry interface {
 	Remove(worker, variant, clientID string) (Node, bool)
 	// Get finds a node.
 	Get(worker, variant string) (Node, bool)
+	// OfWorker returns the nodes of one worker, by variant.
+	OfWorker(worker string) []Node
 	// List returns all nodes by worker and variant.
 	List() []Node
 }

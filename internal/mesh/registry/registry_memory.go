@@ -2,17 +2,16 @@ package registry
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 )
 
 // Memory is a Registry for one master. The zero value is empty and ready.
 type Memory struct {
-	mu    sync.RWMutex
-	nodes map[id]Node
+	mu      sync.RWMutex
+	workers map[string]map[string]Node // by worker and variant
 }
-
-type id struct{ worker, variant string }
 
 var _ Registry = (*Memory)(nil)
 
@@ -20,12 +19,16 @@ var _ Registry = (*Memory)(nil)
 func (m *Memory) Put(n Node) *Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.nodes == nil {
-		m.nodes = make(map[id]Node)
+	of := m.workers[n.Worker]
+	if of == nil {
+		if m.workers == nil {
+			m.workers = make(map[string]map[string]Node)
+		}
+		of = make(map[string]Node)
+		m.workers[n.Worker] = of
 	}
-	k := id{n.Worker, n.Variant}
-	old, was := m.nodes[k]
-	m.nodes[k] = n
+	old, was := of[n.Variant]
+	of[n.Variant] = n
 	if was {
 		return &old
 	}
@@ -36,12 +39,14 @@ func (m *Memory) Put(n Node) *Node {
 func (m *Memory) Remove(worker, variant, clientID string) (Node, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k := id{worker, variant}
-	n, ok := m.nodes[k]
+	of := m.workers[worker]
+	n, ok := of[variant]
 	if !ok || n.ClientID != clientID {
 		return Node{}, false
 	}
-	delete(m.nodes, k)
+	if delete(of, variant); len(of) == 0 {
+		delete(m.workers, worker)
+	}
 	return n, true
 }
 
@@ -49,20 +54,28 @@ func (m *Memory) Remove(worker, variant, clientID string) (Node, bool) {
 func (m *Memory) Get(worker, variant string) (Node, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	n, ok := m.nodes[id{worker, variant}]
+	n, ok := m.workers[worker][variant]
 	return n, ok
+}
+
+// OfWorker implements Registry.
+func (m *Memory) OfWorker(worker string) []Node {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return ofWorker(m.workers[worker])
+}
+
+func ofWorker(of map[string]Node) []Node {
+	return slices.SortedFunc(maps.Values(of), func(a, b Node) int { return cmp.Compare(a.Variant, b.Variant) })
 }
 
 // List implements Registry.
 func (m *Memory) List() []Node {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	nodes := make([]Node, 0, len(m.nodes))
-	for _, n := range m.nodes {
-		nodes = append(nodes, n)
+	nodes := []Node{}
+	for _, worker := range slices.Sorted(maps.Keys(m.workers)) {
+		nodes = append(nodes, ofWorker(m.workers[worker])...)
 	}
-	slices.SortFunc(nodes, func(a, b Node) int {
-		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Variant, b.Variant))
-	})
 	return nodes
 }
