@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,7 +20,21 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv("MESHCTL_SCALE_MASTER"); addr != "" {
+		n, err := strconv.Atoi(os.Getenv("MESHCTL_SCALE"))
+		if err == nil {
+			err = scaleNodes(addr, n)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test has counted
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const schema = `
 nodeA: {_allow: [], _connect: [nodeB], _commands: {}}

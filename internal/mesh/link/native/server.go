@@ -35,6 +35,7 @@ type Server struct {
 	trust    func(ctx context.Context)
 	upgrader websocket.Upgrader
 
+	links    sync.WaitGroup // Accept calls
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	closed   bool
@@ -51,7 +52,7 @@ func NewServer(cfg Config, accept Accept, trust func(ctx context.Context)) (*Ser
 	s := &Server{cfg: cfg, accept: accept, trust: trust, sessions: make(map[*session]struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.upgrader = websocket.Upgrader{
-		HandshakeTimeout: cfg.Handshake, ReadBufferSize: 4096, WriteBufferSize: frameSize, WriteBufferPool: &writeBuffers,
+		HandshakeTimeout: cfg.Handshake, WriteBufferSize: frameSize, WriteBufferPool: &writeBuffers,
 		// No page in a browser is a peer.
 		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
 	}
@@ -70,9 +71,11 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	closing.Wait()
 	s.cancel()
+	s.links.Wait()
 }
 
-// ServeHTTP serves one link until it ends.
+// ServeHTTP opens a link, which outlives the call: what the HTTP server needed for the
+// request is then free again.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != Path {
 		http.NotFound(w, r)
@@ -83,9 +86,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the upgrader has answered
 	}
-	defer ws.Close()
 	l, err := s.greet(ws, r)
 	if err != nil {
+		defer ws.Close()
 		s.cfg.Logger.Warn("refused a native link", "remote", r.RemoteAddr, "error", err)
 		if code := codeOf(err); code != "" {
 			_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closeWithCode, string(code)), time.Now().Add(time.Second))
@@ -94,15 +97,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !s.begin(l) {
 		l.Close(errServerClosed)
-		return
 	}
-	defer s.end(l)
+}
+
+// begin hands a link to accept, unless the server is closed.
+func (s *Server) begin(l *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.sessions[l] = struct{}{}
+	s.links.Go(func() { s.serve(l) })
+	return true
+}
+
+func (s *Server) serve(l *session) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Logger.Error("serving a link panicked", "panic", p, "remote", l.info.RemoteIP, "stack", string(debug.Stack()))
 			l.fail(fmt.Errorf("serving the link panicked: %v", p))
 		}
 		l.Close(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.sessions, l)
 	}()
 	s.accept(s.ctx, l)
 }
@@ -139,22 +158,6 @@ func (s *Server) greet(ws *websocket.Conn, r *http.Request) (*session, error) {
 	l.info = link.Info{ID: uuid.NewString(), RemoteIP: remoteIP(ws), Transport: Transport, PeerName: hello.Name}
 	l.start(c, s.cfg)
 	return l, nil
-}
-
-func (s *Server) begin(l *session) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.sessions[l] = struct{}{}
-	return true
-}
-
-func (s *Server) end(l *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, l)
 }
 
 func remoteIP(ws *websocket.Conn) string {
