@@ -275,7 +275,7 @@ func TestTruncationIsNoticed(t *testing.T) {
 	}
 	d, a = pair(t, Config{Key: testKey})
 	d.Close(nil)
-	if err := ended(t, a); !errors.Is(err, errPeerLeft) {
+	if err := ended(t, a); !errors.Is(err, link.ErrPeerLeft) {
 		t.Errorf("a closed connection ended with %v", err)
 	}
 }

@@ -90,7 +90,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		defer ws.Close()
 		s.cfg.Logger.Warn("refused a native link", "remote", r.RemoteAddr, "error", err)
-		if code := codeOf(err); code != "" {
+		if code := link.CodeOf(err); code != "" {
 			_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closeWithCode, string(code)), time.Now().Add(time.Second))
 		}
 		return

@@ -42,7 +42,6 @@ const (
 // Reasons for which a link ends, besides those of Close.
 var (
 	errCut        = errors.New("the connection broke off")
-	errPeerLeft   = errors.New("the peer closed the connection")
 	errForged     = errors.New("a frame was forged, replayed, reordered or lost")
 	errPeerSilent = errors.New("the peer does not answer")
 )
@@ -325,7 +324,7 @@ func (w *writer) frame(plain []byte) error {
 
 // goodbye is the last frame. Without one, the peer knows that the connection was cut.
 func (w *writer) goodbye(reason error) error {
-	return w.frame(appendClose(nil, codeOf(reason), ""))
+	return w.frame(appendClose(nil, link.CodeOf(reason), ""))
 }
 
 // read is the reading goroutine.
@@ -427,7 +426,7 @@ func (r *reader) records(frame []byte) ([]wire.Message, error) {
 			r.cipher.Rekey()
 		case recordClose:
 			f := fields{b: body}
-			return batch, peerReason(wire.Code(f.text()))
+			return batch, link.PeerReason(wire.Code(f.text()))
 		case recordEvent, recordRequest, recordResponse, recordFailure, recordCancel:
 			m, err := message(kind, body)
 			switch {

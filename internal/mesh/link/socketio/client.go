@@ -61,7 +61,7 @@ func (t *clientTransport) abort() { _ = t.below.Close() }
 func (t *clientTransport) read(s *session, heartbeat time.Duration) {
 	for {
 		if err := t.ws.SetReadDeadline(time.Now().Add(heartbeat)); err != nil {
-			s.fail(errPeerLeft)
+			s.fail(link.ErrPeerLeft)
 			return
 		}
 		kind, data, err := t.ws.ReadMessage()
@@ -88,7 +88,7 @@ func (t *clientTransport) receive(s *session, kind int, text string) error {
 	case text == engineNoop:
 		return nil
 	case text == engineClose:
-		return errPeerLeft
+		return link.ErrPeerLeft
 	case text == "" || text[0] != engineMessage:
 		return protocolError("unexpected Engine.IO packet")
 	}
@@ -109,7 +109,7 @@ func (t *clientTransport) receive(s *session, kind int, text string) error {
 // farewell reads the close frame that follows a meshctl peer's disconnect and says why.
 func (t *clientTransport) farewell() error {
 	if err := t.ws.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
-		return errPeerLeft
+		return link.ErrPeerLeft
 	}
 	if _, _, err := t.ws.ReadMessage(); err != nil {
 		var frame *websocket.CloseError
@@ -117,7 +117,7 @@ func (t *clientTransport) farewell() error {
 			return peerReason(frame)
 		}
 	}
-	return errPeerLeft
+	return link.ErrPeerLeft
 }
 
 // readError sorts the errors of reading.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -13,17 +13,9 @@ import (
 // peers take it for any other close.
 const closeWithCode = 4000
 
-// codeOf gives the code of a reason to end a link, or "".
-func codeOf(reason error) wire.Code {
-	if errors.Is(reason, seal.ErrKeyMismatch) {
-		return wire.CodeKeyMismatch
-	}
-	return wire.CodeOf(reason)
-}
-
 // closeFrame is the payload of the close frame that tells reason.
 func closeFrame(reason error) []byte {
-	if code := codeOf(reason); code != "" {
+	if code := link.CodeOf(reason); code != "" {
 		return websocket.FormatCloseMessage(closeWithCode, string(code))
 	}
 	return websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
@@ -40,11 +32,7 @@ func staysAway(reason error) bool {
 func peerReason(err error) error {
 	var frame *websocket.CloseError
 	if !errors.As(err, &frame) || frame.Code != closeWithCode {
-		return errPeerLeft
+		return link.ErrPeerLeft
 	}
-	switch code := wire.Code(frame.Text); code {
-	case wire.CodeDenied, wire.CodeReplaced, wire.CodeKeyMismatch, wire.CodeOverloaded, wire.CodeBadRequest:
-		return &wire.Error{Code: code, Message: "the peer closed the connection"}
-	}
-	return errPeerLeft
+	return link.PeerReason(wire.Code(frame.Text))
 }

@@ -64,7 +64,7 @@ func (d *decoder) Add(data any) (err error) {
 	case p.kind == packetEvent && d.session != nil:
 		d.session.deliver(p)
 	case p.kind == packetDisconnect && d.session != nil:
-		d.session.fail(errPeerLeft)
+		d.session.fail(link.ErrPeerLeft)
 	default:
 		return protocolError("packet out of place")
 	}

@@ -261,10 +261,10 @@ func (s *Server) bind(so *socket.Socket, next func(*socket.ExtendedError)) {
 			l.fail(errPeerSilent)
 			return
 		}
-		l.fail(errPeerLeft)
+		l.fail(link.ErrPeerLeft)
 	})
 	if so.Conn().ReadyState() == "closed" { // before we listened
-		l.fail(errPeerLeft)
+		l.fail(link.ErrPeerLeft)
 	}
 	c.session.Store(l)
 	d.session = l

@@ -32,7 +32,6 @@ const (
 
 // Reasons for which a link ends, besides those of Close.
 var (
-	errPeerLeft     = errors.New("the peer closed the connection")
 	errNotDeclared  = errors.New("the peer did not declare itself in time")
 	errEvicted      = errors.New("too many undeclared connections from this address")
 	errPeerSilent   = errors.New("the peer does not answer")

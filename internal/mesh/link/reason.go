@@ -1,4 +1,4 @@
-package native
+package link
 
 import (
 	"errors"
@@ -7,19 +7,22 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-// codeOf gives the code of a reason to end a link, or "".
-func codeOf(reason error) wire.Code {
+// ErrPeerLeft is why a link ended that the peer closed for no reason that it told.
+var ErrPeerLeft = errors.New("the peer closed the connection")
+
+// CodeOf is how a peer is told of a reason to end a link; "" is not told.
+func CodeOf(reason error) wire.Code {
 	if errors.Is(reason, seal.ErrKeyMismatch) {
 		return wire.CodeKeyMismatch
 	}
 	return wire.CodeOf(reason)
 }
 
-// peerReason is why a link ended that the peer closed properly.
-func peerReason(code wire.Code) error {
+// PeerReason is why a link ended, as the peer tells it.
+func PeerReason(code wire.Code) error {
 	switch code {
 	case wire.CodeDenied, wire.CodeReplaced, wire.CodeKeyMismatch, wire.CodeOverloaded, wire.CodeBadRequest:
 		return &wire.Error{Code: code, Message: "the peer closed the connection"}
 	}
-	return errPeerLeft
+	return ErrPeerLeft
 }
