@@ -251,7 +251,7 @@ func TestServerLeaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := fakeDial(t, leave)
 			waitDone(t, l)
-			if !errors.Is(l.Err(), errPeerLeft) {
+			if !errors.Is(l.Err(), link.ErrPeerLeft) {
 				t.Errorf("the link ended for %v", l.Err())
 			}
 		})
