@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,6 +31,12 @@ var testLog = slog.New(slog.DiscardHandler)
 // serve runs a server on a free port and hands out the links that it accepts.
 func serve(t testing.TB, cfg Config) (addr string, accepted <-chan link.Link) {
 	t.Helper()
+	return serveTLS(t, cfg, nil)
+}
+
+// serveTLS is serve with TLS, or without where secure is nil.
+func serveTLS(t testing.TB, cfg Config, secure *tls.Config) (addr string, accepted <-chan link.Link) {
+	t.Helper()
 	links := make(chan link.Link)
 	ended := make(chan struct{})
 	s, err := NewServer(cfg, func(_ context.Context, l link.Link) {
@@ -46,7 +53,11 @@ func serve(t testing.TB, cfg Config) (addr string, accepted <-chan link.Link) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs := &http.Server{Handler: s}
+	addr = listener.Addr().String()
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
+	hs := &http.Server{Handler: s, ErrorLog: slog.NewLogLogger(testLog.Handler(), slog.LevelDebug)}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = hs.Serve(listener) }()
 	t.Cleanup(func() {
@@ -55,7 +66,7 @@ func serve(t testing.TB, cfg Config) (addr string, accepted <-chan link.Link) {
 		_ = hs.Close()
 		<-done
 	})
-	return listener.Addr().String(), links
+	return addr, links
 }
 
 func pair(t *testing.T, cfg Config) (dialed, accepted link.Link) {
