@@ -47,10 +47,10 @@ func TestCommandLine(t *testing.T) {
 				args []string
 				code int
 			}{
-				{[]string{"call", "left.echo", "-d", `{"n":1}`, "--only", "l2"}, 0},
-				{[]string{"call", "left.info", "--timeout", "10s"}, 0},
-				{[]string{"call", "left.shout", "-d", "1", "--exclude", "l1"}, 0},
-				{[]string{"call", "right.echo"}, 0},
+				{[]string{"call", "left.echo", "-d", `{"n":1}`, "--only", "l2", "--timeout", "20s"}, 0},
+				{[]string{"call", "left.info", "--timeout", "20s"}, 0},
+				{[]string{"call", "left.shout", "-d", "1", "--exclude", "l1", "--timeout", "20s"}, 0},
+				{[]string{"call", "right.echo", "--timeout", "20s"}, 0},
 				{[]string{"call", "left.echo", "--only", "l9"}, 3},
 				{[]string{"call", "left.slow", "--timeout", "1s"}, 5},
 			} {

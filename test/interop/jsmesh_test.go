@@ -18,7 +18,7 @@ func TestJavaScriptMesh(t *testing.T) {
 			master := jsMaster(t, sio, k, schema, options{"selfAddress": sio == 3})
 			left1 := jsNode(t, 3, k, schema, master.port, "left", "l1", nil)
 			left2 := jsNode(t, 4, k, schema, master.port, "left", "l2", options{"survive": true})
-			right := jsNode(t, 7-sio, k, schema, master.port, "right", nil, nil)
+			right := jsNode(t, 7-sio, k, schema, master.port, "right", nil, options{"requestTimeout": 5000})
 			id := master.await("declared", func(e event) bool { return e.Worker == "right" }).Variant
 			if len(id) < 10 {
 				t.Fatalf("variant %q is not a client id", id)

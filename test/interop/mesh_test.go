@@ -92,6 +92,8 @@ func launchNode(t testing.TB, sio int, k keys, schema options, master int, worke
 			"echo": "echo", "slow": options{"slow": 60_000}, "boom": "throw", "work": "echo",
 			"info": "echo", "shout": "echo",
 		},
+		// The original gives up after 3 s, in which a busy machine may not answer.
+		"requestTimeout": 20_000,
 	}
 	if master != 0 {
 		o["masterPort"] = master

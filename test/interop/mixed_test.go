@@ -202,7 +202,7 @@ func TestFailures(t *testing.T) {
 			k, schema := newKeys(), pair(dials{left: true})
 			master := startMaster(t, k, schema)
 			right := startNode(t, k, schema, master.port, "right", "r1")
-			left := jsNode(t, sio, k, schema, master.port, "left", "l1", options{"survive": true})
+			left := jsNode(t, sio, k, schema, master.port, "left", "l1", options{"survive": true, "requestTimeout": 3000})
 			right.await("connection", of("left", "l1"))
 
 			// The original waits 3 s and knows one failure only.

@@ -3,7 +3,6 @@ import http from 'node:http'
 import { randomUUID } from 'node:crypto'
 import { allows, calls, command, library, open, plainIP, publicKey, report, seal, serverOptions } from './mesh.mjs'
 
-const requestTimeout = 3000
 const discoveryTimeout = 2000
 const reconnection = { reconnectionDelay: 200, reconnectionDelayMax: 500 }
 
@@ -11,11 +10,12 @@ const reconnection = { reconnectionDelay: 200, reconnectionDelayMax: 500 }
  * startNode joins a mesh. Options: sio (3 or 4), schema, worker, variant (may be
  * null or missing), hostname, meshPort (0: free), masterHost, masterPort
  * (missing: discovery at discoveryPort), handlers ({NAME: 'echo' | 'throw' |
- * {slow: MS} | {wrap: KEY} | {ask: TARGET}}), survive (a handler that throws ends only its
- * request; the original dies of it).
+ * {slow: MS} | {wrap: KEY} | {ask: TARGET}}), requestTimeout (ms; 3000 as in the
+ * original), survive (a handler that throws ends only its request; the original
+ * dies of it).
  */
 export async function startNode (options) {
-  const { schema, worker, masterHost = '127.0.0.1' } = options
+  const { schema, worker, masterHost = '127.0.0.1', requestTimeout = 3000 } = options
   const { Server, connect } = library(options.sio)
   let variant = options.variant
   const peers = new Map() // "worker/variant" -> {worker, variant, ip, port, dialed, accepted: Set}
