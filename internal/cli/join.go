@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/meshctl/meshctl/internal/config"
-	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/spf13/cobra"
@@ -75,6 +74,14 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	if err != nil {
 		return err
 	}
+	mode, err := linkMode(cfg)
+	if err != nil {
+		return err
+	}
+	token, issuer, err := app.loadToken(cfg)
+	if err != nil {
+		return err
+	}
 	ring, err := app.loadKeys(cfg)
 	if err != nil {
 		return err
@@ -98,7 +105,9 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Schema:        sch,
 		SchemaDir:     schemaDir(cfg.Schema),
 		MaxPayload:    int(cfg.MaxPayload),
-		Link:          link.Mode(cfg.Link),
+		Link:          mode,
+		Token:         token,
+		Issuer:        issuer,
 		MaxInFlight:   cfg.MaxInFlight,
 		QueueDepth:    cfg.QueueDepth,
 		DrainTimeout:  cfg.DrainTimeout,

@@ -12,7 +12,6 @@ import (
 
 	"github.com/meshctl/meshctl/configs"
 	"github.com/meshctl/meshctl/internal/config"
-	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
@@ -91,6 +90,14 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
+	mode, err := linkMode(cfg)
+	if err != nil {
+		return node.Config{}, err
+	}
+	token, issuer, err := a.loadToken(cfg)
+	if err != nil {
+		return node.Config{}, err
+	}
 	nc := node.Config{
 		TLS:           identity,
 		Keys:          ring.Keys,
@@ -98,7 +105,9 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 		Master:        cfg.Master,
 		DiscoveryPort: cfg.DiscoveryPort,
 		MaxPayload:    int(cfg.MaxPayload),
-		Link:          link.Mode(cfg.Link),
+		Link:          mode,
+		Token:         token,
+		Issuer:        issuer,
 		Timeout:       cfg.Timeout,
 		Version:       a.Build.Version,
 		Logger:        slog.New(slog.DiscardHandler),

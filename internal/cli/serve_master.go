@@ -10,7 +10,6 @@ import (
 	"strconv"
 
 	"github.com/meshctl/meshctl/internal/config"
-	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/cobra"
@@ -63,6 +62,14 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 	if err != nil {
 		return err
 	}
+	mode, err := linkMode(cfg)
+	if err != nil {
+		return err
+	}
+	issuer, err := loadIssuer(cfg)
+	if err != nil {
+		return err
+	}
 	log := newLogger(cfg, app.Err)
 	identity, err := loadTLS(cfg, true, log)
 	if err != nil {
@@ -78,7 +85,8 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		// Nodes can do without discovery when they can be told a port.
 		DiscoveryOptional: cfg.Port != 0 && cfg.IsDefault("discovery-port"),
 		MaxPayload:        int(cfg.MaxPayload),
-		Link:              link.Mode(cfg.Link),
+		Link:              mode,
+		Issuer:            issuer,
 		Version:           app.Build.Version,
 		Logger:            log,
 	})
@@ -88,6 +96,13 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Schema != "" {
 		w, err := newSchemaWatcher(cfg.Schema, sch, m.SetSchema, log)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return w.run(ctx) })
+	}
+	if cfg.TokenDenyList != "" {
+		w, err := newDenyListWatcher(cfg.TokenDenyList, m.SetDenyList, log)
 		if err != nil {
 			return err
 		}

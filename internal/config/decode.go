@@ -17,6 +17,8 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 		return ParseBytes(text)
 	case reflect.TypeFor[time.Duration]():
 		return time.ParseDuration(text)
+	case reflect.TypeFor[bool]():
+		return strconv.ParseBool(text)
 	case reflect.TypeFor[int]():
 		return strconv.Atoi(text)
 	}

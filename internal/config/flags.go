@@ -8,7 +8,10 @@ import (
 func AddFlags(fs *pflag.FlagSet, command string) {
 	for _, s := range Settings() {
 		if s.Has(command) && !s.Secret && !s.NoFlag {
-			fs.VarP(&flagValue{setting: s, text: s.Default}, s.Key, s.Short, s.Usage)
+			f := fs.VarPF(&flagValue{setting: s, text: s.Default}, s.Key, s.Short, s.Usage)
+			if s.Kind == KindBool {
+				f.NoOptDefVal = "true"
+			}
 		}
 	}
 }

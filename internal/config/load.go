@@ -69,6 +69,10 @@ type Config struct {
 	TLSKey        string `mapstructure:"tls-key"`
 	TLSCA         string `mapstructure:"tls-ca"`
 	TLSClients    string `mapstructure:"tls-clients"`
+	RequireNative bool   `mapstructure:"require-native"`
+	TokenFile     string `mapstructure:"token"`
+	TokenIssuer   string `mapstructure:"token-issuer"`
+	TokenDenyList string `mapstructure:"token-denylist"`
 	HTTP          string `mapstructure:"http"`
 	DumpAddress   string `mapstructure:"dump-address"`
 
@@ -312,6 +316,9 @@ func parseConfig(name string, data []byte) ([]given, Problems) {
 
 func checkType(s Setting, tag string) error {
 	switch {
+	case s.Kind == KindBool && tag == "!!bool":
+	case s.Kind == KindBool:
+		return errors.New("is neither true nor false (write it without quotes)")
 	case tag == "!!str" && s.Kind != KindInt:
 	case tag == "!!int" && (s.Kind == KindInt || s.Kind == KindBytes):
 	case tag == "!!int" && s.Kind == KindString: // variant: 7

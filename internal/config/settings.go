@@ -23,6 +23,7 @@ const (
 	KindInt      Kind = "int"
 	KindDuration Kind = "duration" // as time.ParseDuration reads it: 500ms, 3s, 1m30s
 	KindBytes    Kind = "bytes"    // 65536, 64KiB, 1MiB
+	KindBool     Kind = "bool"     // true or false; the flag alone means true
 )
 
 // Names of the commands that have settings, as they are typed.
@@ -36,6 +37,7 @@ const (
 	CmdSchemaShow  = "schema show"
 	CmdKeysShow    = "keys show"
 	CmdConfigShow  = "config show"
+	CmdTokenShow   = "token show"
 )
 
 // Setting is one thing that can be configured.
@@ -46,6 +48,8 @@ type Setting struct {
 	Short   string // one-letter flag
 	Kind    Kind
 	Default string
+	// OwnEnv replaces that name of the environment variable.
+	OwnEnv string
 	// Env are further environment variables, those of existing JavaScript
 	// deployments. MESHCTL_… goes before them.
 	Env      []string
@@ -62,6 +66,9 @@ type Setting struct {
 
 // EnvName is the setting's own environment variable.
 func (s Setting) EnvName() string {
+	if s.OwnEnv != "" {
+		return s.OwnEnv
+	}
 	return "MESHCTL_" + strings.ToUpper(strings.ReplaceAll(s.Key, "-", "_"))
 }
 
@@ -93,6 +100,10 @@ func (s Setting) Validate(text string) error {
 		}
 		if s.outside(int64(d)) {
 			return fmt.Errorf("%s is not between %s and %s", d, time.Duration(s.Min), time.Duration(s.Max))
+		}
+	case KindBool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
 		}
 	case KindBytes:
 		n, err := ParseBytes(text)
@@ -155,6 +166,14 @@ func Settings() []Setting {
 		{Key: "link", Kind: KindString, Default: string(link.Auto), Choices: []string{string(link.Auto), string(link.SocketIO)},
 			Commands: append([]string{CmdServeMaster}, dial...),
 			Usage:    "`kind` of link to meshctl peers: auto (the native link), or socketio where a proxy lets only that through"},
+		{Key: "require-native", Kind: KindBool, Default: "false", Commands: append([]string{CmdServeMaster}, dial...),
+			Usage: "refuse JavaScript peers and everything else that is not a native link"},
+		{Key: "token", Kind: KindPath, OwnEnv: "MESHCTL_TOKEN_FILE", Commands: append([]string{CmdTokenShow}, dial...), Example: "worker.token",
+			Usage: "`file` with the token that says who may be which worker; read again when it is renewed"},
+		{Key: "token-issuer", Kind: KindPath, Commands: append([]string{CmdServeMaster, CmdTokenShow}, dial...), Example: "issuer.pub",
+			Usage: "`file` with the public key of the tokens' issuer (meshctl token keygen)"},
+		{Key: "token-denylist", Kind: KindPath, Commands: []string{CmdServeMaster}, Example: "denylist.txt",
+			Usage: "`file` of who is revoked: a token's id, WORKER or WORKER/VARIANT per line; read again when it changes"},
 		{Key: "tls-cert", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "node.pem",
 			Usage: "`file` (PEM) with the certificate to speak TLS with; master and nodes need one where the mesh speaks TLS"},
 		{Key: "tls-key", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "node-key.pem",
