@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/master"
@@ -39,6 +40,8 @@ type Mesh struct {
 	NativeKey *native.Key
 	// Link is the kind of link that peers are started with.
 	Link link.Mode
+	// TLS is what peers are started with.
+	TLS *certs.Identity
 	// Each, if set, may change the configuration of each node that is started.
 	Each func(*node.Config)
 }
@@ -67,7 +70,8 @@ func Parse(t testing.TB, yaml string) *schema.Schema {
 }
 
 // New starts a master with the schema. The test ends everything.
-func New(t testing.TB, yaml string) *Mesh {
+// change, if given, is called before anything starts.
+func New(t testing.TB, yaml string, change ...func(*Mesh)) *Mesh {
 	t.Helper()
 	envelope, err := seal.NewEnvelope(Keys.Private)
 	if err != nil {
@@ -78,6 +82,9 @@ func New(t testing.TB, yaml string) *Mesh {
 		t.Fatal(err)
 	}
 	m := &Mesh{t: t, Schema: Parse(t, yaml), Envelope: envelope, NativeKey: key}
+	for _, f := range change {
+		f(m)
+	}
 	m.Master = m.StartMaster(0)
 	m.Addr = m.Master.Addr().String()
 	return m
@@ -86,7 +93,7 @@ func New(t testing.TB, yaml string) *Mesh {
 // StartMaster starts another master on a port (0: a free one), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
-	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link})
+	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS})
 	if err != nil {
 		m.t.Fatalf("new master: %v", err)
 	}
@@ -126,7 +133,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	m.t.Helper()
 	cfg := node.Config{
 		Keys: Keys, Worker: worker, Variant: variant, Master: m.Addr, Host: "127.0.0.1",
-		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link,
+		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS,
 	}
 	if m.Each != nil {
 		m.Each(&cfg)
@@ -163,7 +170,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 // Operator connects the command line's kind of peer.
 func (m *Mesh) Operator(options ...Option) *node.Operator {
 	m.t.Helper()
-	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link}
+	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS}
 	for _, o := range options {
 		o(&cfg)
 	}
