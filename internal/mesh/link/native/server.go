@@ -116,7 +116,7 @@ func (s *Server) serve(l *session) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Logger.Error("serving a link panicked", "panic", p, "remote", l.info.RemoteIP, "stack", string(debug.Stack()))
-			l.fail(fmt.Errorf("serving the link panicked: %v", p))
+			l.End(fmt.Errorf("serving the link panicked: %v", p))
 		}
 		l.Close(nil)
 		s.mu.Lock()

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// closeTimeout is how long Close may take.
-	closeTimeout = time.Second
 	// tagLen is what sealing adds to a frame.
 	tagLen = 16
 	// maxFrame bounds a frame as it is received: a full one, a chunk, and the odd
@@ -48,6 +46,7 @@ var (
 
 // session is an established link: both ends are alike.
 type session struct {
+	*link.Lifetime
 	info  link.Info
 	ws    *websocket.Conn
 	log   *slog.Logger
@@ -67,12 +66,6 @@ type session struct {
 	rekeyNow         atomic.Bool // change the key after the next frame
 	heard            atomic.Bool // anything since the last heartbeat
 
-	ctx     context.Context // ends with the link
-	cancel  context.CancelFunc
-	closing chan struct{} // closed by Close
-	once    sync.Once
-	mu      sync.Mutex
-	reason  error // the first one given; wraps link.ErrClosed
 	running sync.WaitGroup
 }
 
@@ -84,79 +77,20 @@ func (s *session) start(c ciphers, cfg Config) {
 	s.out.maxMessages, s.out.maxBytes = cfg.OutMessages, cfg.OutBytes
 	s.wake = make(chan struct{}, 1)
 	s.in = make(chan []wire.Message, inboxFrames)
-	s.closing = make(chan struct{})
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.Lifetime = link.NewLifetime()
 	s.ws.SetReadLimit(maxFrame)
-	context.AfterFunc(s.ctx, func() { hangUp(s.ws) })
+	context.AfterFunc(s.Context(), func() { hangUp(s.ws) })
 	s.running.Go(func() { s.read(c.receive) })
 	s.running.Go(func() { s.write(c.send) })
 }
 
-func (s *session) Info() link.Info       { return s.info }
-func (s *session) Done() <-chan struct{} { return s.ctx.Done() }
-func (s *session) Trust()                { s.trust() }
+func (s *session) Info() link.Info { return s.info }
+func (s *session) Trust()          { s.trust() }
 
-func (s *session) Err() error {
-	if s.ctx.Err() == nil {
-		return nil
-	}
-	return s.why()
-}
-
-func (s *session) why() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reason == nil {
-		return link.ErrClosed
-	}
-	return s.reason
-}
-
-// because keeps the first reason.
-func (s *session) because(reason error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.reason != nil || reason == nil:
-	case errors.Is(reason, link.ErrClosed):
-		s.reason = reason
-	default:
-		s.reason = fmt.Errorf("%w: %w", link.ErrClosed, reason)
-	}
-}
-
-// fail ends the link at once.
-func (s *session) fail(reason error) {
-	s.because(reason)
-	s.cancel()
-}
-
+// Close also waits for the goroutines of the link.
 func (s *session) Close(reason error) {
-	s.once.Do(func() {
-		if s.ctx.Err() != nil {
-			return
-		}
-		if reason == nil {
-			reason = link.ErrClosed
-		}
-		s.because(reason)
-		close(s.closing)
-		timer := time.AfterFunc(closeTimeout, s.cancel)
-		context.AfterFunc(s.ctx, func() { timer.Stop() })
-	})
-	<-s.ctx.Done()
+	s.Lifetime.Close(reason)
 	s.running.Wait()
-}
-
-func (s *session) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	case <-s.ctx.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 func (s *session) Send(m wire.Message) error {
@@ -166,8 +100,8 @@ func (s *session) Send(m wire.Message) error {
 	if m.Event == "" || len(m.Event) > maxText {
 		return fmt.Errorf("send: event name %.80q cannot be written", m.Event)
 	}
-	if s.isClosing() {
-		return fmt.Errorf("send %s: %w", m.Event, s.why())
+	if s.IsOver() {
+		return fmt.Errorf("send %s: %w", m.Event, s.Why())
 	}
 	if !s.out.put(m) {
 		return fmt.Errorf("send %s: %w", m.Event, link.ErrFull)
@@ -199,19 +133,19 @@ func (s *session) Receive(ctx context.Context) (wire.Message, error) {
 			return wire.Message{}, ctx.Err()
 		}
 		select {
-		case <-s.closing: // what comes after that is void
-			<-s.ctx.Done()
-			return wire.Message{}, s.why()
+		case <-s.Closing(): // what comes after that is void
+			<-s.Context().Done()
+			return wire.Message{}, s.Why()
 		default:
 		}
 		select {
 		case batch, ok := <-s.in:
 			if !ok {
-				<-s.ctx.Done()
-				return wire.Message{}, s.why()
+				<-s.Context().Done()
+				return wire.Message{}, s.Why()
 			}
 			s.current = batch
-		case <-s.closing:
+		case <-s.Closing():
 		case <-ctx.Done():
 		}
 	}
@@ -238,26 +172,26 @@ func (s *session) write(c *noise.CipherState) {
 				continue
 			}
 			if silent++; silent > maxSilent {
-				s.fail(errPeerSilent)
+				s.End(errPeerSilent)
 				return
 			}
 			s.pingDue.Store(true)
-		case <-s.closing:
+		case <-s.Closing():
 			if w.flush() == nil {
-				_ = w.goodbye(s.why())
+				_ = w.goodbye(s.Why())
 			}
 			// The peer answers by closing; then reading ends, and with it the link.
 			select {
-			case <-time.After(closeTimeout / 2):
-			case <-s.ctx.Done():
+			case <-time.After(link.CloseTimeout / 2):
+			case <-s.Context().Done():
 			}
-			s.cancel()
+			s.End(nil)
 			return
-		case <-s.ctx.Done():
+		case <-s.Context().Done():
 			return
 		}
 		if err := w.flush(); err != nil {
-			s.fail(fmt.Errorf("%w: %w", errCut, err))
+			s.End(fmt.Errorf("%w: %w", errCut, err))
 			return
 		}
 	}
@@ -336,12 +270,12 @@ func (s *session) read(c *noise.CipherState) {
 		if len(batch) > 0 {
 			select {
 			case s.in <- batch:
-			case <-s.ctx.Done():
+			case <-s.Context().Done():
 				return
 			}
 		}
 		if err != nil {
-			s.fail(err)
+			s.End(err)
 			return
 		}
 	}

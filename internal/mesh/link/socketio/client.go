@@ -108,7 +108,7 @@ func (t *clientTransport) receive(s *session, kind int, text string) error {
 
 // farewell reads the close frame that follows a meshctl peer's disconnect and says why.
 func (t *clientTransport) farewell() error {
-	if err := t.ws.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+	if err := t.ws.SetReadDeadline(time.Now().Add(link.CloseTimeout)); err != nil {
 		return link.ErrPeerLeft
 	}
 	if _, _, err := t.ws.ReadMessage(); err != nil {

@@ -172,7 +172,7 @@ func FuzzGuard(f *testing.F) {
 			if bin, ok := strings.CutPrefix(m, "!"); ok {
 				data = types.NewBytesBufferString(bin)
 			}
-			ended := s.ctx.Err() != nil
+			ended := s.Context().Err() != nil
 			if err := d.Add(data); err != nil {
 				if d.session != nil && !aborted {
 					t.Fatalf("after %v the session goes on", err)

@@ -143,7 +143,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 
 	background.Go(func() { // first of all this closes l
-		grace, stop := context.WithTimeout(context.Background(), closeTimeout)
+		grace, stop := context.WithTimeout(context.Background(), link.CloseTimeout)
 		defer stop()
 		_ = server.Shutdown(grace)
 		_ = server.Close()
@@ -198,7 +198,7 @@ func (s *Server) waitEngines() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(closeTimeout):
+	case <-time.After(link.CloseTimeout):
 		s.log.Warn("the Socket.IO library did not let go of all its connections")
 	}
 }
@@ -251,7 +251,7 @@ func (s *Server) bind(so *socket.Socket, next func(*socket.ExtendedError)) {
 		next(socket.NewExtendedError("shutting down", nil))
 		return
 	}
-	context.AfterFunc(l.ctx, func() {
+	context.AfterFunc(l.Context(), func() {
 		s.mu.Lock()
 		delete(s.sessions, l)
 		s.mu.Unlock()

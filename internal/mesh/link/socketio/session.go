@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -21,8 +19,6 @@ type Envelope interface {
 }
 
 const (
-	// closeTimeout is how long Close may take.
-	closeTimeout = time.Second
 	// maxUnopened is how many messages in a row a trusted peer may send that
 	// cannot be opened.
 	maxUnopened = 10
@@ -55,6 +51,7 @@ type transport interface {
 
 // session is a link: what both ends have in common.
 type session struct {
+	*link.Lifetime
 	info      link.Info
 	envelope  Envelope
 	log       *slog.Logger
@@ -74,19 +71,13 @@ type session struct {
 	// Of the receiving goroutine:
 	held     *packet // was being opened when Receive's context ended
 	failures int     // messages in a row that could not be opened
-
-	ctx     context.Context // ends with the link
-	cancel  context.CancelFunc
-	closing chan struct{} // closed by Close
-	once    sync.Once     // guards closing
-	mu      sync.Mutex
-	reason  error // first one given; wraps link.ErrClosed
 }
 
 // newSession leaves info, transport and what differs between the ends to the caller,
 // who then calls start.
 func newSession(envelope Envelope, log *slog.Logger, q QueueLimits) *session {
-	s := &session{
+	return &session{
+		Lifetime:  link.NewLifetime(),
 		envelope:  envelope,
 		log:       log,
 		inboxMsgs: q.InMessages,
@@ -94,77 +85,18 @@ func newSession(envelope Envelope, log *slog.Logger, q QueueLimits) *session {
 		in:        newQueue[packet](q.InMessages, q.InBytes),
 		out:       newQueue[wire.Message](q.OutMessages, q.OutBytes),
 		pongs:     make(chan struct{}, 1),
-		closing:   make(chan struct{}),
 		dropped:   new(atomic.Uint64),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s
 }
 
 var _ link.Link = (*session)(nil)
 
-func (s *session) Info() link.Info       { return s.info }
-func (s *session) Done() <-chan struct{} { return s.ctx.Done() }
-
-func (s *session) Err() error {
-	if s.ctx.Err() == nil {
-		return nil
-	}
-	return s.closedErr()
-}
-
-func (s *session) closedErr() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reason
-}
-
-// setReason keeps the first reason.
-func (s *session) setReason(reason error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reason != nil {
-		return
-	}
-	switch {
-	case reason == nil:
-		s.reason = link.ErrClosed
-	case errors.Is(reason, link.ErrClosed):
-		s.reason = reason
-	default:
-		s.reason = fmt.Errorf("%w: %w", link.ErrClosed, reason)
-	}
-}
+func (s *session) Info() link.Info { return s.info }
 
 // fail ends the link at once.
 func (s *session) fail(reason error) {
-	s.setReason(reason)
-	s.cancel()
+	s.End(reason)
 	s.transport.abort()
-}
-
-func (s *session) Close(reason error) {
-	s.once.Do(func() {
-		if s.ctx.Err() != nil {
-			return // what came before the end may still be received
-		}
-		s.setReason(reason)
-		close(s.closing)
-		timer := time.AfterFunc(closeTimeout, func() { s.fail(nil) })
-		context.AfterFunc(s.ctx, func() { timer.Stop() })
-	})
-	<-s.ctx.Done()
-}
-
-func (s *session) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	case <-s.ctx.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 func (s *session) Trust() {
@@ -186,8 +118,8 @@ func (s *session) Send(m wire.Message) error {
 	if len(body) > s.maxBody {
 		return fmt.Errorf("send %s: %w: %d bytes, the peer takes %d", m.Event, link.ErrTooLarge, len(body), s.maxBody)
 	}
-	if s.isClosing() {
-		return fmt.Errorf("send %s: %w", m.Event, s.closedErr())
+	if s.IsOver() {
+		return fmt.Errorf("send %s: %w", m.Event, s.Why())
 	}
 	if !s.out.tryPush(wire.Message{Event: m.Event, Body: body}, len(body)) {
 		return fmt.Errorf("send %s: %w", m.Event, link.ErrFull)
@@ -197,7 +129,8 @@ func (s *session) Send(m wire.Message) error {
 
 // write is the session's writing goroutine. It ends with the session.
 func (s *session) write() {
-	for s.ctx.Err() == nil {
+	context.AfterFunc(s.Context(), s.transport.abort)
+	for s.Context().Err() == nil {
 		select {
 		case <-s.pongs: // before any data
 			if err := s.transport.pong(); err != nil {
@@ -213,15 +146,15 @@ func (s *session) write() {
 			continue
 		}
 		select {
-		case <-s.closing:
+		case <-s.Closing():
 			// Send may have pushed just before it could see this.
 			if m, ok := s.out.pop(); ok {
 				if err := s.writeMessage(m); err == nil {
 					continue
 				}
 			}
-			ctx, cancel := context.WithTimeout(s.ctx, closeTimeout)
-			s.transport.goodbye(ctx, s.closedErr())
+			ctx, cancel := context.WithTimeout(s.Context(), link.CloseTimeout)
+			s.transport.goodbye(ctx, s.Why())
 			cancel()
 			s.fail(nil)
 			return
@@ -231,8 +164,8 @@ func (s *session) write() {
 		case <-s.out.ready:
 		case <-s.pongs:
 			wake(s.pongs)
-		case <-s.closing:
-		case <-s.ctx.Done():
+		case <-s.Closing():
+		case <-s.Context().Done():
 		}
 	}
 }
@@ -242,7 +175,7 @@ func (s *session) writeMessage(m wire.Message) error {
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", m.Event, err)
 	}
-	if err := s.transport.send(s.ctx, encodeEvent(m.Event, sealed)); err != nil {
+	if err := s.transport.send(s.Context(), encodeEvent(m.Event, sealed)); err != nil {
 		return fmt.Errorf("write %s: %w", m.Event, err)
 	}
 	return nil
@@ -251,7 +184,7 @@ func (s *session) writeMessage(m wire.Message) error {
 // deliver puts an event that arrived into the inbox. It blocks while that is full,
 // which in the end stops the peer from sending.
 func (s *session) deliver(p packet) {
-	if !known(p.event) || !s.in.push(p, len(p.data), s.ctx.Done(), s.closing) {
+	if !known(p.event) || !s.in.push(p, len(p.data), s.Context().Done(), s.Closing()) {
 		s.dropped.Add(1)
 	}
 }
@@ -279,8 +212,8 @@ func (s *session) Receive(ctx context.Context) (wire.Message, error) {
 func (s *session) next(ctx context.Context) (packet, error) {
 	for {
 		// An undeclared peer that has gone is not worth a derivation.
-		if s.closedHere() || s.ctx.Err() != nil && s.gate != nil && !s.trusted.Load() {
-			return packet{}, s.closedErr()
+		if s.IsClosing() || s.Context().Err() != nil && s.gate != nil && !s.trusted.Load() {
+			return packet{}, s.Why()
 		}
 		if err := ctx.Err(); err != nil {
 			return packet{}, err
@@ -301,20 +234,10 @@ func (s *session) next(ctx context.Context) (packet, error) {
 		}
 		select {
 		case <-s.in.ready:
-		case <-s.closing:
-		case <-s.ctx.Done():
+		case <-s.Closing():
+		case <-s.Context().Done():
 		case <-ctx.Done():
 		}
-	}
-}
-
-// closedHere tells whether this end closed the link.
-func (s *session) closedHere() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -326,13 +249,13 @@ func (s *session) open(ctx context.Context, p packet) ([]byte, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
+	defer context.AfterFunc(s.Context(), cancel)()
 	return s.envelope.Open(ctx, p.data, s.gate)
 }
 
 // reject deals with a message that could not be opened.
 func (s *session) reject(p packet, err error) {
-	if s.ctx.Err() != nil {
+	if s.Context().Err() != nil {
 		return
 	}
 	s.dropped.Add(1)
