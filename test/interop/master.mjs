@@ -1,19 +1,19 @@
 // A JavaScript master.
-import http from 'node:http'
 import { createHash } from 'node:crypto'
-import { connects, library, open, plainIP, privateKey, publicKey, report, seal, serverOptions } from './mesh.mjs'
+import { carrier, connects, library, open, plainIP, privateKey, publicKey, report, seal, serverOptions } from './mesh.mjs'
 
 /**
  * startMaster serves a mesh. Options: sio (3 or 4), schema, host, port (0: free),
  * discoveryPort (0: none), selfAddress (tell a new node its own address too, as
  * masters of the 1.1.0 line do), survive (ignore what cannot be opened; the
- * original dies of it).
+ * original dies of it), tls (see carrier).
  */
 export function startMaster (options) {
   const { schema, host = '127.0.0.1', port = 0, discoveryPort = 0 } = options
   const nodes = new Map() // socket -> {worker, variant, ip, port}
   const { Server } = library(options.sio)
-  const server = http.createServer()
+  const { module, options: secure } = carrier(options.tls)
+  const server = module.createServer(secure)
   const io = new Server(server, serverOptions)
   const send = (socket, event, value) => socket.emit(event, seal(value))
 
@@ -67,16 +67,16 @@ export function startMaster (options) {
   server.listen(port, host, () => {
     const { port } = server.address()
     if (!discoveryPort) return report('listening', { port })
-    discovery(port).listen(discoveryPort, host, () => report('listening', { port, discoveryPort }))
+    discovery(carrier(options.tls), port).listen(discoveryPort, host, () => report('listening', { port, discoveryPort }))
   })
 
   return { peers: () => [...nodes.values()], stop: () => process.exit(0) }
 }
 
 /** discovery answers holders of the public key with the sealed port of the mesh. */
-function discovery (port) {
+function discovery ({ module, options: secure }, port) {
   const digest = (key) => createHash('md5').update(key + privateKey).digest('hex')
-  return http.createServer((request, response) => {
+  return module.createServer(secure, (request, response) => {
     const asked = request.headers.discovery_key
     const valid = request.method === 'GET' && request.url === '/' && asked !== undefined && digest(asked) === digest(publicKey)
     report('discovery', { valid })

@@ -1,6 +1,9 @@
 // What master and node share: keys, sealing, access rules, the choice of the
 // socket.io line and the control channel (JSON lines on stdin and stdout).
 // Written from the facts in docs/protocol.md alone.
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
@@ -25,6 +28,17 @@ export function library (major) {
 }
 
 export const serverOptions = { transports: ['websocket'] }
+
+/**
+ * carrier returns what peers speak: {scheme, module, options}. tls: undefined, or the
+ * files {cert, key, ca}, with which both ends of a connection show certificates.
+ */
+export function carrier (tls) {
+  if (!tls) return { scheme: 'http', module: http, options: {} }
+  const { cert, key, ca } = tls
+  const options = { cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(ca) }
+  return { scheme: 'https', module: https, options: { ...options, requestCert: true, rejectUnauthorized: true } }
+}
 
 const has = (rule, worker) => rule === 'anyNode' || (Array.isArray(rule) && rule.includes(worker))
 const known = (schema, worker) => Object.hasOwn(schema, worker)

@@ -1,7 +1,6 @@
 // A JavaScript node.
-import http from 'node:http'
 import { randomUUID } from 'node:crypto'
-import { allows, calls, command, library, open, plainIP, publicKey, report, seal, serverOptions } from './mesh.mjs'
+import { allows, calls, carrier, command, library, open, plainIP, publicKey, report, seal, serverOptions } from './mesh.mjs'
 
 const discoveryTimeout = 2000
 const reconnection = { reconnectionDelay: 200, reconnectionDelayMax: 500 }
@@ -12,11 +11,12 @@ const reconnection = { reconnectionDelay: 200, reconnectionDelayMax: 500 }
  * (missing: discovery at discoveryPort), handlers ({NAME: 'echo' | 'throw' |
  * {slow: MS} | {wrap: KEY} | {ask: TARGET}}), requestTimeout (ms; 3000 as in the
  * original), survive (a handler that throws ends only its request; the original
- * dies of it).
+ * dies of it), tls (see carrier).
  */
 export async function startNode (options) {
   const { schema, worker, masterHost = '127.0.0.1', requestTimeout = 3000 } = options
   const { Server, connect } = library(options.sio)
+  const { scheme, module, options: secure } = carrier(options.tls)
   let variant = options.variant
   const peers = new Map() // "worker/variant" -> {worker, variant, ip, port, dialed, accepted: Set}
   const pending = new Map() // uid -> {settle, timer}
@@ -97,7 +97,7 @@ export async function startNode (options) {
       peer.dialed.disconnect()
     }
     Object.assign(peer, { ip, port })
-    const socket = connect(`http://${ip}:${port}`, { ...serverOptions, ...reconnection, forceNew: true })
+    const socket = connect(`${scheme}://${ip}:${port}`, { ...secure, ...serverOptions, ...reconnection, forceNew: true })
     peer.dialed = socket
     serve(socket, () => nameOf(peer))
     socket.on('connect', () => {
@@ -186,15 +186,15 @@ export async function startNode (options) {
 
   // The mesh server, then the master.
 
-  const server = http.createServer()
+  const server = module.createServer(secure)
   const io = new Server(server, serverOptions)
   io.on('connection', accept)
   await new Promise((resolve) => server.listen(options.meshPort ?? 0, '127.0.0.1', resolve))
   const meshPort = server.address().port
   report('listening', { port: meshPort })
 
-  const masterPort = options.masterPort ?? await discover(masterHost, options.discoveryPort)
-  const master = connect(`http://${masterHost}:${masterPort}`, { ...serverOptions, ...reconnection, forceNew: true })
+  const masterPort = options.masterPort ?? await discover(carrier(options.tls), masterHost, options.discoveryPort)
+  const master = connect(`${scheme}://${masterHost}:${masterPort}`, { ...secure, ...serverOptions, ...reconnection, forceNew: true })
   function declare () {
     send(master, 'declare', { worker, port: meshPort, variant: options.variant, hostname: options.hostname })
   }
@@ -237,10 +237,10 @@ export async function startNode (options) {
 }
 
 /** discover asks the master's discovery server for the port of the mesh until it answers. */
-async function discover (host, port = 8765) {
+async function discover (by, host, port = 8765) {
   for (;;) {
     try {
-      const { port: found } = open(await get(host, port))
+      const { port: found } = open(await get(by, host, port))
       report('discovered', { port: found })
       return found
     } catch (error) {
@@ -250,9 +250,9 @@ async function discover (host, port = 8765) {
   }
 }
 
-function get (host, port) {
+function get ({ module, options }, host, port) {
   return new Promise((resolve, reject) => {
-    const request = http.get({ host, port, path: '/', timeout: discoveryTimeout, headers: { discovery_key: publicKey } }, (response) => {
+    const request = module.get({ ...options, host, port, path: '/', timeout: discoveryTimeout, headers: { discovery_key: publicKey } }, (response) => {
       let body = ''
       response.setEncoding('utf8')
       response.on('data', (part) => { body += part })
