@@ -6,7 +6,7 @@ FUZZTIME    ?= 30s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
-.PHONY: help build deps test lint fuzz interop generate snapshot clean
+.PHONY: help build deps test lint fuzz bench interop generate snapshot clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,8 +21,9 @@ test: deps ## every test, those with JavaScript peers included
 	@.ci/gotest ./...
 
 lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
-	@test -z "$$(gofmt -l cmd configs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l cmd configs internal test; exit 1; }
+	@test -z "$$(gofmt -l bench cmd configs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l bench cmd configs internal test; exit 1; }
 	go vet ./...
+	cd bench && go vet ./...
 	GOOS=windows CGO_ENABLED=0 go vet ./...
 	GOOS=darwin CGO_ENABLED=0 go vet ./...
 	go run $(STATICCHECK) ./...
@@ -30,6 +31,9 @@ lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
 
 fuzz: ## every fuzz target for FUZZTIME (30s), two at a time
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz
+
+bench: deps ## comparison with other systems into docs/performance.md; BENCH_FLAGS=-quick is short
+	cd bench && go run . -out ../docs/performance.md $(BENCH_FLAGS)
 
 interop: deps ## the tests with JavaScript peers, none skipped
 	MESHCTL_REQUIRE_INTEROP=1 .ci/gotest ./test/interop/...
