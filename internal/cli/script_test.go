@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/certs/certstest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
+	ca := certstest.NewCA(t)
+	cert, key := ca.Issue(t, "member", 24*time.Hour)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
@@ -40,6 +43,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
+			e.Setenv("CA", ca.File)
+			e.Setenv("CERT", cert)
+			e.Setenv("CERTKEY", key)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 			e.Setenv("CONFIG", filepath.Join(home, "config", "meshctl"))
 			// A loaded machine is no reason to fail; what times out says so itself.
