@@ -35,6 +35,9 @@ func used() (usage, error) {
 	return usage{micros(r.Utime) + micros(r.Stime), m.Mallocs}, nil
 }
 
+// profileEnv names the folder that processes write CPU profiles into.
+const profileEnv = "BENCH_PROFILE"
+
 // runChild is a server or a client process: "serve SYSTEM" or "call SYSTEM ENDPOINT".
 // It answers lines on stdin with lines of JSON on stdout until stdin ends.
 func runChild(ctx context.Context, args []string) error {
@@ -42,7 +45,7 @@ func runChild(ctx context.Context, args []string) error {
 	if !ok {
 		return fmt.Errorf("no system %q", args[1])
 	}
-	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
+	if dir := os.Getenv(profileEnv); dir != "" {
 		f, err := os.Create(filepath.Join(dir, args[1]+"-"+args[0]+".pprof"))
 		if err != nil {
 			return err

@@ -6,11 +6,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,14 +34,27 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	payloads, inFlights := allPayloads(), allInFlights()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "one short round")
 	rounds := flags.Int("rounds", 3, "rounds; medians are reported")
 	duration := flags.Duration("duration", time.Second, "how long each system is measured under each load")
 	out := flags.String("out", "", "write the report to this `file`, a plot beside it, and results.json here")
 	only := flags.String("systems", "", "comma-separated `names`; default: all")
+	flags.Func("payload", "only payloads of so many `bytes`", onlyInt(&payloads))
+	flags.Func("in-flight", "only so `many` calls in flight", onlyInt(&inFlights))
+	profile := flags.String("profile", "", "write CPU profiles of Go's processes into this `folder`")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *profile != "" {
+		var err error
+		if *profile, err = filepath.Abs(*profile); err != nil {
+			return err
+		}
+		if err := os.Setenv(profileEnv, *profile); err != nil {
+			return err
+		}
 	}
 	if *quick {
 		*rounds, *duration = 1, 400*time.Millisecond
@@ -113,7 +129,17 @@ func run(ctx context.Context, args []string) error {
 	return r.write(*out)
 }
 
-var (
-	payloads  = []int{200, 4 << 10, 64 << 10}
-	inFlights = []int{1, 16, 64, 256}
-)
+// The loads of a whole run.
+func allPayloads() []int  { return []int{200, 4 << 10, 64 << 10} }
+func allInFlights() []int { return []int{1, 16, 64, 256} }
+
+func onlyInt(list *[]int) func(string) error {
+	return func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err == nil && n < 1 {
+			err = errors.New("not positive")
+		}
+		*list = []int{n}
+		return err
+	}
+}

@@ -36,7 +36,7 @@ func (r *report) plot() []byte {
 	}
 	inner := float64(plotHeight - plotTop - plotBottom)
 	x := func(i int) float64 {
-		return plotLeft + float64(i)/float64(len(inFlights)-1)*float64(plotWidth-plotLeft-plotRight)
+		return plotLeft + float64(i)/float64(len(allInFlights())-1)*float64(plotWidth-plotLeft-plotRight)
 	}
 	y := func(v float64) float64 { return plotTop + (high-math.Log10(v))/(high-low)*inner }
 
@@ -49,10 +49,10 @@ func (r *report) plot() []byte {
 		fmt.Fprintf(&b, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="#dddddd"/><text x="%d" y="%.1f" text-anchor="end">%.0f</text>`+"\n",
 			plotLeft, y(v), plotWidth-plotRight, y(v), plotLeft-6, y(v)+4, v)
 	}
-	for i, n := range inFlights {
+	for i, n := range allInFlights() {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n", x(i), plotHeight-plotBottom+18, n)
 	}
-	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">calls in flight</text>`+"\n", (x(0)+x(len(inFlights)-1))/2, plotHeight-plotBottom+38)
+	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">calls in flight</text>`+"\n", (x(0)+x(len(allInFlights())-1))/2, plotHeight-plotBottom+38)
 
 	type label struct {
 		text, colour string
@@ -63,7 +63,7 @@ func (r *report) plot() []byte {
 		colour := colours()[k%len(colours())]
 		var points bytes.Buffer
 		last := 0.0
-		for i, n := range inFlights {
+		for i, n := range allInFlights() {
 			if v, ok := r.of(s.name, n, payload, speed); ok {
 				fmt.Fprintf(&points, "%.1f,%.1f ", x(i), y(v))
 				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(i), y(v), colour)

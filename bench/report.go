@@ -180,11 +180,11 @@ func (r *report) markdown(b *bytes.Buffer, plot string) {
 		fmt.Fprintf(b, "| %s | %s %s× | %s× | %s |\n", t.text, sign, number(t.want), number(t.ratio), verdict)
 	}
 	fmt.Fprintf(b, "\n![calls per second by calls in flight, 200 bytes](%s)\n", plot)
-	for _, payload := range payloads {
+	for _, payload := range allPayloads() {
 		fmt.Fprintf(b, "\n## %s\n\n", size(payload))
 		b.WriteString("| system | in flight | calls/s | p50 µs | p99 µs | CPU µs per call, client + server | allocations per call, both |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 		for _, s := range systems() {
-			for _, inFlight := range inFlights {
+			for _, inFlight := range allInFlights() {
 				value := func(figure func(measurement) float64) float64 {
 					v, _ := r.of(s.name, inFlight, payload, figure)
 					return v
