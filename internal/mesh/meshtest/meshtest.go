@@ -44,6 +44,8 @@ type Mesh struct {
 	TLS *certs.Identity
 	// Each, if set, may change the configuration of each node that is started.
 	Each func(*node.Config)
+	// EachMaster likewise, of each master.
+	EachMaster func(*master.Config)
 }
 
 // Master is a running master.
@@ -93,7 +95,11 @@ func New(t testing.TB, yaml string, change ...func(*Mesh)) *Mesh {
 // StartMaster starts another master on a port (0: a free one), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
-	mm, err := master.New(master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS})
+	cfg := master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS}
+	if m.EachMaster != nil {
+		m.EachMaster(&cfg)
+	}
+	mm, err := master.New(cfg)
 	if err != nil {
 		m.t.Fatalf("new master: %v", err)
 	}
