@@ -3,6 +3,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  := github.com/goreleaser/goreleaser/v2@v2.14.0
 FUZZTIME    ?= 30s
+ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native)
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
@@ -19,6 +20,7 @@ deps: ## what the tests need beside Go: a C compiler for -race, Node, Python
 
 test: deps ## every test, those with JavaScript peers included
 	@.ci/gotest ./...
+	@go test -run '^TestAllocations$$' $(ALLOCATIONS) # the race detector has its own
 
 lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l bench cmd configs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l bench cmd configs internal test; exit 1; }

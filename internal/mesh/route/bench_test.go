@@ -1,0 +1,44 @@
+package route_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/meshctl/meshctl/internal/mesh/route"
+)
+
+func ringOf(n int) *route.Ring[string] {
+	var r route.Ring[string]
+	for i := range n {
+		r.Add(fmt.Sprintf("variant-%d", i))
+	}
+	return &r
+}
+
+func BenchmarkFrom(b *testing.B) {
+	for _, n := range []int{1, 50, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := ringOf(n)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, _, ok := r.From(); !ok {
+						b.Error("nobody's turn")
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkFromSelected(b *testing.B) {
+	r := ringOf(50)
+	sel := route.Selection{Exclude: []string{"variant-7"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, ok := r.FromSelected(sel.Has); !ok {
+			b.Fatal("nobody's turn")
+		}
+	}
+}
