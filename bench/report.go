@@ -165,7 +165,11 @@ func (r *report) write(path string) error {
 }
 
 func (r *report) markdown(b *bytes.Buffer, plot string) {
-	fmt.Fprintf(b, "Measured on %s by `%s`: %d round(s), in which the systems take turns, %s for each system and load; medians.\n", r.Date, r.Command, r.Rounds, r.Duration)
+	rounds := "one round"
+	if r.Rounds > 1 {
+		rounds = fmt.Sprintf("medians of %d rounds", r.Rounds)
+	}
+	fmt.Fprintf(b, "Measured on %s by `%s`: %s, in which the systems take turns, %s for each system and load.\n", r.Date, r.Command, rounds, r.Duration)
 	fmt.Fprintf(b, "Server and client are a process each, on one machine over loopback: %s. Closed loop; every answer is the request's payload.\n", r.Machine)
 	b.WriteString("Ratios within this run mean something; the absolute figures hold for this machine and what else it did.\n\n")
 	b.WriteString("| target | wanted | measured | |\n| --- | ---: | ---: | --- |\n")
