@@ -75,8 +75,15 @@ func (m *Master) tellNews(s *session) {
 
 // retract tells those who knew of p that it left.
 func (m *Master) retract(p wire.Peer) {
+	m.retractTo(p, func(*session) bool { return true })
+}
+
+// retractTo tells only some of those who knew of p.
+func (m *Master) retractTo(p wire.Peer, whom func(*session) bool) {
 	m.eachThatConnectsTo(p, func(s *session) {
-		m.send(s, wire.EventRemoveNode, wire.Peer{Worker: p.Worker, Variant: p.Variant})
+		if whom(s) {
+			m.send(s, wire.EventRemoveNode, wire.Peer{Worker: p.Worker, Variant: p.Variant})
+		}
 	})
 }
 

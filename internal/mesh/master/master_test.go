@@ -149,6 +149,39 @@ func TestUnknownWorkerIsToldSo(t *testing.T) {
 	}
 }
 
+// A JavaScript node cuts its link when it hears that a node left: it hears of one that
+// drains only when that is done.
+func TestDrainIsToldWhenItHelps(t *testing.T) {
+	m := meshtest.New(t, schema)
+	js, peer, leaving := m.Dial(m.Addr), m.Dial(m.Addr), m.Dial(m.Addr)
+	declare(t, js, `{"worker":"nodeA","port":1,"variant":"js"}`)
+	declare(t, peer, `{"worker":"nodeA","port":1,"variant":"peer","meshctl":{"protocol":1,"instance":"i1"}}`)
+	declare(t, leaving, `{"worker":"nodeB","port":1,"variant":"b","meshctl":{"protocol":1,"instance":"i2"}}`)
+	js.Expect(wire.EventAddNode)
+	leaving.Say(wire.EventDrain, `{"worker":"nodeB","variant":"b"}`)
+	if got := peer.Expect(wire.EventRemoveNode); got != `{"worker":"nodeB","variant":"b"}` {
+		t.Errorf("removenode %s", got)
+	}
+	// Had the JavaScript node been told, that would come before the answer to this.
+	js.Say(wire.EventDeclare, `{"worker":"nodeA","port":1,"variant":"js"}`)
+	for {
+		msg, err := js.Receive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msg.Event == wire.EventRemoveNode {
+			t.Fatal("the JavaScript node was told too early")
+		}
+		if msg.Event == wire.EventDeclared {
+			break
+		}
+	}
+	leaving.Close(nil)
+	if got := js.Expect(wire.EventRemoveNode); got != `{"worker":"nodeB","variant":"b"}` {
+		t.Errorf("removenode %s", got)
+	}
+}
+
 // What a stranger or a JavaScript node says beside declare is void.
 func TestOnlyMeshctlPeersMayAsk(t *testing.T) {
 	m := meshtest.New(t, schema)

@@ -162,7 +162,9 @@ func (m *Master) leave(s *session) {
 	m.exit(s)
 	if node, ok := m.nodes.Remove(s.self.Worker, s.self.Variant, s.id()); ok {
 		m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
-		if !node.Draining {
+		if node.Draining {
+			m.retractTo(node.Peer, javaScript) // the others know
+		} else {
 			m.retract(node.Peer)
 		}
 	}
@@ -202,8 +204,13 @@ func (m *Master) drain(s *session) {
 	node.Draining = true
 	m.nodes.Put(node)
 	m.log.Info("node is draining", "worker", node.Worker, "variant", node.Variant)
-	m.retract(node.Peer)
+	m.retractTo(node.Peer, func(s *session) bool { return !javaScript(s) })
 }
+
+// javaScript tells whether a session is a JavaScript node's. Such a one closes its link to
+// a node at once when it hears that it left, with all that is under way: it is told of one
+// that drains only when that has left.
+func javaScript(s *session) bool { return s.self.Meshctl == nil }
 
 // send queues an event; a peer that cannot take it is cut off, and will come back
 // for the whole picture. mu is held.

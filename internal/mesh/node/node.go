@@ -184,10 +184,9 @@ func (n *Node) drain(ctx context.Context) {
 	n.log.Info("draining", "in_flight", n.server.InFlight(), "queued", n.queues.len(), "timeout", n.cfg.DrainTimeout)
 	self := wire.Peer{Worker: n.self.Worker, Variant: n.self.Variant}
 	if l := n.master.link.Load(); l != nil {
+		// A JavaScript master does not know the event, and learns of it when we have left.
 		if n.masterMeshctl.Load() {
 			_ = rpc.Event(*l, wire.EventDrain, self)
-		} else {
-			(*l).Close(errLeaving) // which is how a JavaScript master learns of it
 		}
 	}
 	for _, l := range n.peers.links() {
