@@ -1,9 +1,12 @@
 package wire
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 )
 
 func TestDecodeDeclare(t *testing.T) {
@@ -176,5 +179,36 @@ func TestDecodeSchemaUpdate(t *testing.T) {
 	} {
 		_, err := DecodeSchemaUpdate([]byte(body))
 		wantBadRequest(t, err, part)
+	}
+}
+
+func TestDecodeDenyList(t *testing.T) {
+	for body, want := range map[string]int{`{"entries":[]}`: 0, `{"entries":["a","b/c"],"later":1}`: 2} {
+		if l, err := DecodeDenyList([]byte(body)); err != nil || l.Entries == nil || len(l.Entries) != want {
+			t.Errorf("%s: %+v, %v", body, l, err)
+		}
+	}
+	many := `{"entries":["a"` + strings.Repeat(`,"a"`, identity.MaxDenied) + `]}`
+	// A list that cannot be read must not count as an empty one.
+	for _, body := range []string{`{}`, `{"entries":null}`, `{"entries":"a"}`, `{"entries":[1]}`, `[]`, many} {
+		_, err := DecodeDenyList([]byte(body))
+		wantBadRequest(t, err, "")
+	}
+}
+
+func TestTokensOfPeers(t *testing.T) {
+	d, err := DecodeDeclare([]byte(`{"worker":"a","meshctl":{"protocol":1,"token":"a.b.c"}}`))
+	if err != nil || d.Meshctl.Token != "a.b.c" {
+		t.Errorf("%+v, %v", d.Meshctl, err)
+	}
+	if text := fmt.Sprintf("%+v %v", *d.Meshctl, d); strings.Contains(text, "a.b.c") {
+		t.Errorf("formatted, it shows: %s", text)
+	}
+	long := `{"worker":"a","meshctl":{"protocol":1,"token":"` + strings.Repeat("x", identity.MaxLen+1) + `"}}`
+	_, err = DecodeDeclare([]byte(long))
+	wantBadRequest(t, err, "token")
+	peers, _, err := DecodePeers([]byte(`[{"worker":"a","variant":"1","ip":"h","port":1,"meshctl":{"protocol":1,"native":true,"token":"a.b.c","denied":["x"]}}]`))
+	if err != nil || len(peers) != 1 || peers[0].Meshctl.Token != "" || peers[0].Meshctl.Denied != nil || !peers[0].Meshctl.Native {
+		t.Errorf("%+v, %v", peers, err)
 	}
 }

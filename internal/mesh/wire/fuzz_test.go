@@ -7,6 +7,8 @@ import (
 	"os"
 	"reflect"
 	"testing"
+
+	"github.com/meshctl/meshctl/internal/mesh/identity"
 )
 
 // recorded gives the plaintexts of a conversation between JavaScript nodes by event.
@@ -188,6 +190,7 @@ func FuzzDecodeDeclare(f *testing.F) {
 	seed(f, EventDeclare,
 		`{"worker":"@operator","meshctl":{"protocol":1,"version":"1","instance":"i","started":1}}`,
 		`{"worker":"a","port":"1","variant":2,"hostname":"h"}`, `{"worker":"__proto__"}`, `{"worker":"a","hostname":"fe80::1%x"}`)
+	f.Add([]byte(`{"worker":"a","meshctl":{"protocol":1,"token":"a.b.c","denied":["a/b"]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		d, err := DecodeDeclare(body)
 		if err != nil {
@@ -226,13 +229,16 @@ func FuzzDecodePeers(f *testing.F) {
 			t.Errorf("%d entries became %d and %d skipped, %v", len(entries), len(peers), skipped, err)
 		}
 		for _, p := range peers {
+			if p.Meshctl != nil && (p.Meshctl.Token != "" || p.Meshctl.Denied != nil) {
+				t.Errorf("took what is told of somebody else: %+v", p.Meshctl)
+			}
 			wantSame(t, p, DecodePeer)
 		}
 	})
 }
 
 func FuzzDecodeSmall(f *testing.F) {
-	seed(f, EventRemoveNode, `{"message":"m","code":"denied"}`, `{"uid":"u"}`, `{"revision":1,"schema":{}}`)
+	seed(f, EventRemoveNode, `{"message":"m","code":"denied"}`, `{"uid":"u"}`, `{"revision":1,"schema":{}}`, `{"entries":["a","b/c"]}`)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if _, err := DecodePeer(body); err != nil {
 			checkError(t, err)
@@ -249,6 +255,11 @@ func FuzzDecodeSmall(f *testing.F) {
 		}
 		if _, err := DecodeSchemaUpdate(body); err != nil {
 			checkError(t, err)
+		}
+		if l, err := DecodeDenyList(body); err != nil {
+			checkError(t, err)
+		} else if len(l.Entries) > identity.MaxDenied {
+			t.Errorf("%d entries", len(l.Entries))
 		}
 	})
 }
