@@ -59,7 +59,7 @@ func TestLinkContractTLS(t *testing.T) {
 // declare, and holds nobody up meanwhile.
 func TestSlowTLSHandshake(t *testing.T) {
 	member := certstest.NewCA(t).Identity(t, "member")
-	ts := serveTLS(t, member, func(c *Config) { c.DeclareTimeout = 500 * time.Millisecond })
+	ts := serveTLS(t, member, func(c *Config) { c.DeclareTimeout = 2 * time.Second })
 	start := time.Now()
 	var slow []net.Conn
 	for _, said := range []string{"", "\x16\x03\x01\x01\x00\x01"} { // the start of a ClientHello
@@ -85,13 +85,14 @@ func TestSlowTLSHandshake(t *testing.T) {
 			t.Errorf("got %d bytes, then %v", n, err)
 		}
 	}
-	if took := time.Since(start); took < 400*time.Millisecond {
+	if took := time.Since(start); took < 1900*time.Millisecond {
 		t.Errorf("closed after %s", took)
 	}
 	alive(t, d, a)
-	if st := ts.Stats(); st.Open != 1 || st.Undeclared != 0 {
-		t.Errorf("stats: %+v", st)
-	}
+	waitFor(t, "the slow ones to be forgotten", func() bool {
+		st := ts.Stats()
+		return st.Open == 1 && st.Undeclared == 0
+	})
 }
 
 // TestTLSBounds: bounds count connections that have not even begun the handshake.
