@@ -82,6 +82,9 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	if err != nil {
 		return err
 	}
+	if sch.TokensRequired && (token == nil || issuer == nil) {
+		return usagef("give both: --token FILE and --token-issuer FILE", "%s requires tokens, and this node has none or cannot check others'", cfg.Schema)
+	}
 	ring, err := app.loadKeys(cfg)
 	if err != nil {
 		return err

@@ -225,6 +225,9 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 // enforce closes the links that the schema and the deny list in force do not allow.
 func (n *Node) enforce() {
 	s := n.access.Load()
+	if n.tokensRequired() && !n.gate.Checks() {
+		n.log.Error("tokens are required, and this node cannot check any: it refuses everybody", "hint", "give it the issuer's public key with --token-issuer FILE")
+	}
 	for _, l := range n.peers.links() {
 		if n.enforceIdentity(l) {
 			continue
