@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type Lifetime struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	closing chan struct{}
+	over    atomic.Bool // closing or ended, for those who ask often
 	once    sync.Once
 	mu      sync.Mutex
 	reason  error // the first one given; wraps ErrClosed
@@ -47,7 +49,7 @@ func (l *Lifetime) IsClosing() bool {
 }
 
 // IsOver tells whether nothing more can be sent: the link is closing or has ended.
-func (l *Lifetime) IsOver() bool { return l.IsClosing() || l.ctx.Err() != nil }
+func (l *Lifetime) IsOver() bool { return l.over.Load() }
 
 // Done implements Link.
 func (l *Lifetime) Done() <-chan struct{} { return l.ctx.Done() }
@@ -88,6 +90,7 @@ func (l *Lifetime) because(reason error) {
 // End ends the link at once. Its context is the sign to let go of the connection.
 func (l *Lifetime) End(reason error) {
 	l.because(reason)
+	l.over.Store(true)
 	l.cancel()
 }
 
@@ -99,6 +102,7 @@ func (l *Lifetime) Close(reason error) {
 			return // what came before the end may still be received
 		}
 		l.because(reason)
+		l.over.Store(true)
 		close(l.closing)
 		timer := time.AfterFunc(CloseTimeout, l.cancel)
 		context.AfterFunc(l.ctx, func() { timer.Stop() })

@@ -36,10 +36,10 @@ func checkValue(v *json.RawMessage) error {
 		*v = json.RawMessage("null")
 		return nil
 	}
-	text, err := clean(*v)
+	text, err := cleanTo(*v, MaxDepth-1) // it is one level down in a message of JSON
 	if err != nil {
 		return err
 	}
 	*v = text
-	return CheckDepth(text, MaxDepth-1) // it is one level down in a message of JSON
+	return nil
 }

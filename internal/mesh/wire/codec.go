@@ -191,11 +191,8 @@ func encodeCall(uid, name string, value json.RawMessage, meta any) ([]byte, erro
 		value = json.RawMessage("null")
 	}
 	// The value is one level down in the message.
-	if err := CheckDepth(value, MaxDepth-1); err != nil {
+	if err := checkJSON(value, MaxDepth-1); err != nil {
 		return nil, err
-	}
-	if !json.Valid(value) {
-		return nil, badRequest("payload is not valid JSON")
 	}
 	b := make([]byte, 0, len(uid)+len(name)+len(value)+64)
 	b = append(b, '{')

@@ -19,49 +19,18 @@ func Encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// CheckDepth fails with CodeBadRequest if arrays and objects nest deeper than limit.
-// It neither allocates nor needs body to be valid JSON, so it can go first.
-func CheckDepth(body []byte, limit int) error {
-	depth := 0
-	for i := 0; i < len(body); i++ {
-		switch body[i] {
-		case '"':
-			i = stringEnd(body, i) - 1
-		case '[', '{':
-			if depth++; depth > limit {
-				return badRequest("nested deeper than %d", limit)
-			}
-		case ']', '}':
-			depth = max(depth-1, 0)
-		}
-	}
-	return nil
-}
-
-// stringEnd gives the index after the JSON string that begins at i, or len(b).
-func stringEnd(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(b)
-}
-
 // clean checks that body is one JSON value within MaxDepth. Bytes that are not UTF-8
 // are replaced, as encoding/json does; otherwise the result is body itself.
 func clean(body []byte) ([]byte, error) {
-	if err := CheckDepth(body, MaxDepth); err != nil {
-		return nil, err
-	}
+	return cleanTo(body, MaxDepth)
+}
+
+func cleanTo(body []byte, depth int) ([]byte, error) {
 	if !utf8.Valid(body) {
 		body = bytes.Map(func(r rune) rune { return r }, body)
 	}
-	if !json.Valid(body) {
-		return nil, badRequest("not valid JSON")
+	if err := checkJSON(body, depth); err != nil {
+		return nil, err
 	}
 	return bytes.TrimSpace(body), nil
 }

@@ -131,6 +131,9 @@ func validHost(s string) error {
 // inherited tells whether every JavaScript object has a property s, in whatever
 // case: peers use names as object keys.
 func inherited(s string) bool {
+	if len(s) > len("propertyIsEnumerable") {
+		return false // a uid, usually
+	}
 	switch strings.ToLower(s) {
 	case "__proto__", "constructor", "prototype", "hasownproperty", "isprototypeof",
 		"propertyisenumerable", "tolocalestring", "tostring", "valueof",
