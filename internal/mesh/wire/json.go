@@ -19,6 +19,19 @@ func Encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+// stringEnd gives the index after the JSON string that begins at i, or len(b).
+func stringEnd(b []byte, i int) int {
+	for i++; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
 // clean checks that body is one JSON value within MaxDepth. Bytes that are not UTF-8
 // are replaced, as encoding/json does; otherwise the result is body itself.
 func clean(body []byte) ([]byte, error) {

@@ -81,16 +81,3 @@ func checkDepth(body []byte, limit int) error {
 	}
 	return nil
 }
-
-// stringEnd gives the index after the JSON string that begins at i, or len(b).
-func stringEnd(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(b)
-}
