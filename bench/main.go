@@ -62,6 +62,12 @@ func run(ctx context.Context, args []string) error {
 	if *rounds < 1 || *duration < time.Millisecond {
 		return fmt.Errorf("%d rounds of %s measure nothing", *rounds, *duration)
 	}
+	var given []string
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name != "out" {
+			given = append(given, fmt.Sprintf("-%s=%s", f.Name, f.Value))
+		}
+	})
 	var pairs []*pair
 	defer func() {
 		for _, p := range pairs {
@@ -82,7 +88,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		pairs = append(pairs, p)
 	}
-	r := newReport(*rounds, *duration, *quick)
+	r := newReport(*rounds, *duration, given)
 	for round := range *rounds {
 		for _, payload := range payloads {
 			for _, inFlight := range inFlights {

@@ -28,13 +28,14 @@ type report struct {
 	Broadcast    *broadcast        `json:"broadcast,omitempty"`
 }
 
-func newReport(rounds int, duration time.Duration, quick bool) *report {
+// newReport begins a report; flags are those of the command line beside -out.
+func newReport(rounds int, duration time.Duration, flags []string) *report {
 	r := &report{
 		Date: time.Now().Format(time.DateOnly), Command: "make bench", Machine: machine(), Versions: versions(),
 		Rounds: rounds, Duration: duration.String(),
 	}
-	if quick {
-		r.Command = "make bench BENCH_FLAGS=-quick"
+	if len(flags) > 0 {
+		r.Command = fmt.Sprintf("make bench BENCH_FLAGS=%q", strings.Join(flags, " "))
 	}
 	return r
 }
