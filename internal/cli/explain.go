@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
+	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/spf13/cobra"
@@ -75,7 +76,9 @@ type explanation struct {
 	schema.Explanation
 	// Variants is null where no master was asked.
 	Variants []string `json:"variants"`
-	Schema   string   `json:"schema"` // where the rules are from
+	// Links is the kind of link that each variant serves its best callers with.
+	Links  map[string]string `json:"links,omitempty" yaml:"links,omitempty"`
+	Schema string            `json:"schema"` // where the rules are from
 }
 
 func runExplain(ctx context.Context, opts *explainOptions) error {
@@ -131,23 +134,23 @@ func (opts *explainOptions) explainMaster(ctx context.Context) (explanation, err
 	if err != nil {
 		return explanation{}, err
 	}
-	return explanation{
+	e := explanation{
 		Explanation: s.Explain(opts.from, opts.worker, opts.command),
 		Schema:      "the master's",
-		Variants:    opts.reached(nodes),
-	}, nil
-}
-
-// reached are the variants of the worker at the master.
-func (opts *explainOptions) reached(nodes []wire.NodeInfo) []string {
-	names := []string{}
-	for _, n := range nodes {
-		if n.Worker == opts.worker && !n.Draining {
-			names = append(names, n.Variant)
+		Variants:    []string{},
+		Links:       map[string]string{},
+	}
+	for _, n := range nodes { // sorted by variant
+		if n.Worker != opts.worker || n.Draining {
+			continue
+		}
+		e.Variants = append(e.Variants, n.Variant)
+		e.Links[n.Variant] = socketio.Transport
+		if n.Native {
+			e.Links[n.Variant] = native.Transport
 		}
 	}
-	slices.Sort(names)
-	return names
+	return e, nil
 }
 
 func (opts *explainOptions) print(e explanation) error {
@@ -202,8 +205,13 @@ func reachText(e explanation) string {
 		return "nobody"
 	case len(e.Variants) == 0:
 		return "nobody: no variant is in the mesh"
-	case e.Delivery == schema.Balanced:
-		return "one of " + strings.Join(e.Variants, ", ")
 	}
-	return strings.Join(e.Variants, ", ")
+	names := make([]string, len(e.Variants))
+	for i, v := range e.Variants {
+		names[i] = v + " (" + e.Links[v] + ")"
+	}
+	if e.Delivery == schema.Balanced {
+		return "one of " + strings.Join(names, ", ")
+	}
+	return strings.Join(names, ", ")
 }

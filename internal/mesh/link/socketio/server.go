@@ -237,7 +237,7 @@ func (s *Server) bind(so *socket.Socket, next func(*socket.ExtendedError)) {
 		return
 	}
 	l := newSession(s.cfg.Envelope, s.log, s.cfg.Queues)
-	l.info = link.Info{ID: string(so.Id()), Transport: transportName}
+	l.info = link.Info{ID: string(so.Id()), Transport: Transport}
 	if c.ip.IsValid() {
 		l.info.RemoteIP = c.ip.String()
 	}

@@ -22,8 +22,8 @@ const (
 	// maxUnopened is how many messages in a row a trusted peer may send that
 	// cannot be opened.
 	maxUnopened = 10
-	// transportName is what link.Info.Transport says.
-	transportName = "socketio"
+	// Transport is what link.Info.Transport says.
+	Transport = "socketio"
 )
 
 // Reasons for which a link ends, besides those of Close.
