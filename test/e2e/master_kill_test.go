@@ -89,7 +89,8 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 	caller := run("caller", "a1")
 	meshtest.AwaitPeers(t, caller, "answerer/b1", "answerer/b2")
 
-	ctx, stop := context.WithTimeout(context.Background(), duration)
+	// The calls go on until the last round has ended, which waits for some.
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var calls atomic.Int64
 	var wg sync.WaitGroup
@@ -106,7 +107,7 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 		})
 	}
 	kills := 0
-	for ctx.Err() == nil {
+	for begin := time.Now(); kills < 2 || time.Since(begin) < duration; {
 		if err := master.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -120,13 +121,11 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 			return caller.Ready() && answerers[0].Ready() && answerers[1].Ready()
 		}, func() string { return "all nodes to come back" })
 	}
+	stop()
 	wg.Wait()
 	t.Logf("%d calls in %s, %d kills of the master", calls.Load(), duration, kills)
 	if down.Load() != 0 {
 		t.Errorf("%d links went down", down.Load())
-	}
-	if kills < 2 {
-		t.Errorf("the master was killed %d times only", kills)
 	}
 	var got []string
 	for _, p := range caller.Peers() {
