@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,6 +161,21 @@ func (qs *queues) len() int {
 	}
 	return n
 }
+
+// stats tells what each queue has, by command.
+func (qs *queues) stats() []queue.Stats {
+	all := make([]queue.Stats, 0, len(qs.byCommand))
+	for _, command := range slices.Sorted(maps.Keys(qs.byCommand)) {
+		s := qs.byCommand[command].Stats()
+		s.Command = command
+		all = append(all, s)
+	}
+	return all
+}
+
+// QueueStats tells what the node's queues have and have done, by command; empty where
+// no command is queued. It does not block.
+func (n *Node) QueueStats() []queue.Stats { return n.queues.stats() }
 
 // idle blocks until all queues are empty, or ctx ends.
 func (qs *queues) idle(ctx context.Context) error {

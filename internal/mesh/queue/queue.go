@@ -57,6 +57,9 @@ type Queue interface {
 	// Len counts the items that wait or are being worked on. So a queue that takes
 	// no more is drained when Len is 0.
 	Len() int
+
+	// Stats tells what the queue has and has done. It does not block on a store.
+	Stats() Stats
 }
 
 // PanicError is why an item was given up whose work panicked.

@@ -111,6 +111,17 @@ func (q *Memory) Len() int {
 	return len(q.items) + q.busy
 }
 
+// Stats tells what the queue has at present.
+func (q *Memory) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Stats{Backend: "memory", Waiting: len(q.items), Running: q.busy, MaxDepth: q.cfg.Capacity}
+	if len(q.items) > 0 {
+		s.Oldest = time.Since(q.items[0].Enqueued)
+	}
+	return s
+}
+
 // Run works on items until ctx ends, as Queue says.
 func (q *Memory) Run(ctx context.Context, work Work) error {
 	q.mu.Lock()
