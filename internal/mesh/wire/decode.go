@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 )
@@ -118,7 +119,74 @@ func DecodeErrorMessage(body []byte) (ErrorMessage, error) {
 	return ErrorMessage{Message: clip(message, MaxErrorLen), Code: validCode(Code(code), "")}, nil
 }
 
-// DecodeCancel reads the withdrawal of a request. Errors are *Error with CodeBadRequest.
+// DecodeWatch reads the body of watch. Errors are *Error with CodeBadRequest.
+func DecodeWatch(body []byte) (Watch, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return Watch{}, err
+	}
+	on, err := o.flag("on")
+	return Watch{On: on}, err
+}
+
+// DecodeObserve reads the body of observe. EveryMillis is then from 0 to MaxTimeout.
+// Errors are *Error with CodeBadRequest.
+func DecodeObserve(body []byte) (Observe, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return Observe{}, err
+	}
+	on, err := o.flag("on")
+	if err != nil {
+		return Observe{}, err
+	}
+	var every uint64
+	if raw := o.get("every_ms"); raw != nil {
+		every, err = strconv.ParseUint(string(raw), 10, 63)
+		if err != nil {
+			return Observe{}, badRequest("every_ms is not a whole number")
+		}
+	}
+	return Observe{On: on, EveryMillis: int64(min(every, uint64(MaxTimeout.Milliseconds())))}, nil
+}
+
+// flag reads a member that has to be true or false.
+func (o object) flag(name string) (bool, error) {
+	switch string(o.get(name)) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, badRequest("%s is neither true nor false", name)
+}
+
+// DecodeCancelRequest reads the payload of ControlCancel. Errors are *Error with
+// CodeBadRequest.
+func DecodeCancelRequest(body []byte) (CancelRequest, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return CancelRequest{}, err
+	}
+	node, _ := unquoteAny(o.get("node"))
+	worker, variant, _ := strings.Cut(node, "/")
+	if err := ValidWorker(worker); err != nil {
+		return CancelRequest{}, badRequest("node: %v", err)
+	}
+	if err := ValidVariant(variant); err != nil {
+		return CancelRequest{}, badRequest("node: %v", err)
+	}
+	uid, err := o.uid()
+	if err == nil && uid == "" {
+		err = badRequest("no uid")
+	}
+	if err != nil {
+		return CancelRequest{}, err
+	}
+	return CancelRequest{Node: node, UID: uid}, nil
+}
+
+// DecodeCancel reads the body of cancel and of withdraw. Errors are *Error with CodeBadRequest.
 func DecodeCancel(body []byte) (Cancel, error) {
 	o, err := decodeObject(body)
 	if err != nil {

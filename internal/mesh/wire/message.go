@@ -22,6 +22,13 @@ const (
 	EventDrain  = "drain"  // Peer: the sender takes no new requests and will leave
 	EventSchema = "schema" // SchemaUpdate: the master's schema changed
 	EventDenied = "denied" // DenyList: who is revoked now, from the master
+
+	// Of watching: nobody gets them who did not ask, or was not asked.
+	EventWatch     = "watch"     // Watch: an operator begins or ceases to watch, to the master
+	EventObserve   = "observe"   // Observe: a node is to report or not to, from the master
+	EventTelemetry = "telemetry" // inspect.Report: to the master, and from it to who watches
+	EventMesh      = "mesh"      // inspect.Mesh: from the master to who watches
+	EventWithdraw  = "withdraw"  // Cancel: a node is to end a request, from the master
 )
 
 // Message is one event and what it says, as a link carries it: JSON in Body, or a
@@ -169,6 +176,18 @@ type ErrorMessage struct {
 // Cancel withdraws the request uid.
 type Cancel struct {
 	UID string `json:"uid"`
+}
+
+// Watch begins or ends an operator's watching.
+type Watch struct {
+	On bool `json:"on"`
+}
+
+// Observe tells a node to send reports, at most one in EveryMillis, or to stop. Said
+// again, it makes the node begin with a full report.
+type Observe struct {
+	On          bool  `json:"on"`
+	EveryMillis int64 `json:"every_ms,omitempty"`
 }
 
 // SchemaUpdate carries a master's changed schema, without handlers.
