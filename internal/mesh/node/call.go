@@ -134,7 +134,7 @@ func (c *core) balanced(ctx context.Context, result *Result, cmd *schema.Command
 			last = failure
 			continue
 		}
-		reply := c.ask(ctx, t, result.UID, cmd, payload)
+		reply := c.ask(ctx, t, result.UID, "", cmd, payload)
 		if reply.Err != nil && reply.Err.Temporary && ctx.Err() == nil {
 			last = reply.Err // it did not run there: the next variant may take it
 			continue
@@ -177,7 +177,7 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 	for i, t := range targets {
 		wg.Go(func() {
 			// A uid of its own for each: two variants may share one JavaScript process.
-			result.Replies[i] = c.ask(ctx, t, uuid.NewString(), cmd, payload)
+			result.Replies[i] = c.ask(ctx, t, uuid.NewString(), result.UID, cmd, payload)
 			if opts.OnReply != nil {
 				telling.Lock()
 				defer telling.Unlock()
@@ -190,7 +190,8 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 }
 
 // ask sends one request to one variant and waits for its response, if there is one.
-func (c *core) ask(ctx context.Context, t target, uid string, cmd *schema.Command, payload json.RawMessage) (reply Reply) {
+// broadcast is the uid of the whole of which it is a part, if it is.
+func (c *core) ask(ctx context.Context, t target, uid, broadcast string, cmd *schema.Command, payload json.RawMessage) (reply Reply) {
 	started := time.Now()
 	reply = Reply{Worker: t.worker, Variant: t.variant}
 	defer func() { reply.Elapsed = time.Since(started) }()
@@ -214,7 +215,7 @@ func (c *core) ask(ctx context.Context, t target, uid string, cmd *schema.Comman
 		}
 		return reply
 	}
-	result, err := p.pending.Do(ctx, l.Link, request, l.meshctl())
+	result, err := p.pending.Do(ctx, l.Link, rpc.Request{Command: request, Peer: p.name, Kind: string(cmd.Delivery), Broadcast: broadcast, Cancels: l.meshctl()})
 	if err != nil {
 		reply.Err = rpc.AsError(err)
 	} else if cmd.Responds {

@@ -159,7 +159,7 @@ func (c *core) askMaster(ctx context.Context, command string, payload json.RawMe
 	}
 	ctx, cancel := c.withTimeout(ctx, 0)
 	defer cancel()
-	return c.master.pending.Do(ctx, *l, wire.Command{UID: uuid.NewString(), Name: command, Payload: payload}, false)
+	return c.master.pending.Do(ctx, *l, rpc.Request{Command: wire.Command{UID: uuid.NewString(), Name: command, Payload: payload}})
 }
 
 // withTimeout bounds ctx: by d if it is set, else by the default unless ctx has a deadline.

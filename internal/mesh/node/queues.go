@@ -30,8 +30,8 @@ type queues struct {
 
 // waiter is a queued request that somebody wants the result of.
 type waiter struct {
-	ctx  context.Context
-	done func(json.RawMessage, *wire.Error)
+	running *rpc.Running
+	done    func(json.RawMessage, *wire.Error)
 }
 
 func newQueues(c *core) (*queues, error) {
@@ -51,17 +51,17 @@ func newQueues(c *core) (*queues, error) {
 
 // put queues a request in the order of its arrival. With ack its response says that
 // it was accepted, else it waits for the result; done is called either way.
-func (qs *queues) put(timeout time.Duration, p *peer, r *handler.Request, ack bool, done func(json.RawMessage, *wire.Error)) {
+func (qs *queues) put(in rpc.Incoming, r *handler.Request, ack bool, done func(json.RawMessage, *wire.Error)) {
 	item := queue.Item{ID: uuid.NewString(), UID: r.UID, Command: r.Command, Caller: r.Caller, Payload: r.Payload, Enqueued: time.Now()}
 	waits := r.UID != "" && !ack
 	if waits {
-		running, failure := qs.core.server.Register(qs.core.work, timeout, p, r.UID)
+		running, failure := qs.core.server.Register(qs.core.work, in)
 		if failure != nil {
 			done(nil, failure)
 			return
 		}
 		item.Deadline = r.Deadline
-		w := &waiter{ctx: running.Context, done: func(result json.RawMessage, failure *wire.Error) {
+		w := &waiter{running: running, done: func(result json.RawMessage, failure *wire.Error) {
 			running.Release()
 			done(result, failure)
 		}}
@@ -98,8 +98,9 @@ func (qs *queues) work(ctx context.Context, item queue.Item) error {
 	var cancel context.CancelFunc
 	if w != nil {
 		ctx, cancel = context.WithCancel(ctx)
-		stop := context.AfterFunc(w.ctx, cancel)
+		stop := context.AfterFunc(w.running.Context, cancel)
 		defer stop()
+		w.running.Run()
 	} else {
 		ctx, cancel = context.WithTimeout(ctx, unawaitedTimeout)
 	}

@@ -176,16 +176,19 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 		reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
 		return
 	}
-	timeout := c.timeLeft(cmd)
 	r := &handler.Request{
 		UID: cmd.UID, Worker: c.self.Worker, Variant: c.self.Variant, Command: cmd.Name,
-		Caller: p.name, Payload: cmd.Payload, Deadline: time.Now().Add(timeout),
+		Caller: p.name, Payload: cmd.Payload, Deadline: time.Now().Add(c.timeLeft(cmd)),
+	}
+	incoming := rpc.Incoming{
+		From: p, UID: cmd.UID, Command: cmd.Name, Peer: p.name, Kind: string(own.Delivery),
+		Bytes: len(cmd.Payload), Deadline: r.Deadline,
 	}
 	if own.Queued {
-		c.queues.put(timeout, p, r, cmd.Meta != nil && cmd.Meta.Ack, reply)
+		c.queues.put(incoming, r, cmd.Meta != nil && cmd.Meta.Ack, reply)
 		return
 	}
-	c.server.Go(c.work, timeout, p, cmd.UID, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, reply)
+	c.server.Go(c.work, incoming, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, reply)
 }
 
 func (c *core) answer(ctx context.Context, r *handler.Request) (json.RawMessage, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -22,8 +23,19 @@ type Pending struct {
 }
 
 type call struct {
-	via  link.Link
-	done chan wire.Response // buffered: settling never blocks
+	via     link.Link
+	done    chan wire.Response // buffered: settling never blocks
+	cancels bool
+	about   InFlight
+}
+
+// Request is what Do sends, and what Each tells of it.
+type Request struct {
+	wire.Command // with a UID
+	// Peer, Kind and Broadcast are those of InFlight.
+	Peer, Kind, Broadcast string
+	// Cancels says that the other end, a meshctl peer, is told when nobody waits any more.
+	Cancels bool
 }
 
 // Settle hands a response to the request that waits for it. It reports false, and
@@ -69,36 +81,74 @@ func (p *Pending) Len() int {
 // Late is how many responses came that nobody waited for (any more).
 func (p *Pending) Late() uint64 { return p.late.Load() }
 
-// Do sends cmd, which has a UID, over l and blocks for its response, until ctx ends
-// or LinkLost says that the link is. Errors are *wire.Error; Temporary is set on those that mean
-// that nothing was sent. When ctx ends early the other end is told to cancel if
-// cancels is set (meshctl peers).
-func (p *Pending) Do(ctx context.Context, l link.Link, cmd wire.Command, cancels bool) (json.RawMessage, error) {
-	c := call{via: l, done: make(chan wire.Response, 1)}
+// Do sends r over l and blocks for its response, until ctx ends, Cancel is called, or
+// LinkLost says that the link is gone. Errors are *wire.Error; Temporary is set on those
+// that mean that nothing was sent. When ctx ends early the other end is told to cancel
+// if r says so.
+func (p *Pending) Do(ctx context.Context, l link.Link, r Request) (json.RawMessage, error) {
+	c := call{via: l, done: make(chan wire.Response, 1), cancels: r.Cancels, about: InFlight{
+		UID: r.UID, Command: r.Name, Peer: r.Peer, Kind: r.Kind, Broadcast: r.Broadcast,
+		Phase: PhaseSent, Started: time.Now(), Bytes: len(r.Payload),
+	}}
+	c.about.Deadline, _ = ctx.Deadline()
 	p.mu.Lock()
 	if p.calls == nil {
 		p.calls = make(map[string]call)
 	}
-	p.calls[cmd.UID] = c
+	p.calls[r.UID] = c
 	p.mu.Unlock()
 
-	if err := Send(l, cmd); err != nil {
-		p.drop(cmd.UID)
+	if err := Send(l, r.Command); err != nil {
+		p.drop(r.UID)
 		return nil, err
 	}
 	select {
 	case r := <-c.done:
 		return outcome(r)
 	case <-ctx.Done():
-		if !p.drop(cmd.UID) {
+		if _, ok := p.drop(r.UID); !ok {
 			return outcome(<-c.done) // settled in this very moment
 		}
-		if cancels {
-			if body, err := wire.Encode(wire.Cancel{UID: cmd.UID}); err == nil {
-				_ = l.Send(wire.Message{Event: wire.EventCancel, Body: body})
-			}
-		}
+		c.withdraw()
 		return nil, ContextError(ctx)
+	}
+}
+
+// Cancel ends the request with the given uid with code canceled, as if its caller had
+// given up. It reports false when none waits.
+func (p *Pending) Cancel(uid string) bool {
+	c, ok := p.drop(uid)
+	if !ok {
+		return false
+	}
+	c.withdraw()
+	c.done <- wire.Response{UID: uid, Err: &wire.Error{Code: wire.CodeCanceled, Message: "canceled by an operator"}}
+	return true
+}
+
+// withdraw tells the other end, where it understands that, that nobody waits any more.
+func (c call) withdraw() {
+	if !c.cancels {
+		return
+	}
+	if body, err := wire.Encode(wire.Cancel{UID: c.about.UID}); err == nil {
+		_ = c.via.Send(wire.Message{Event: wire.EventCancel, Body: body})
+	}
+}
+
+// Each tells of the requests that wait, in no order, until yield returns false. Those
+// that come or end meanwhile may be among them or not. yield may call any method.
+func (p *Pending) Each(yield func(InFlight) bool) {
+	p.mu.Lock()
+	all := make([]InFlight, 0, len(p.calls))
+	for _, c := range p.calls {
+		all = append(all, c.about)
+	}
+	p.mu.Unlock()
+	for _, f := range all {
+		if !yield(f) {
+			return
+		}
 	}
 }
 
@@ -109,12 +159,12 @@ func outcome(r wire.Response) (json.RawMessage, error) {
 	return r.Result, nil
 }
 
-func (p *Pending) drop(uid string) bool {
+func (p *Pending) drop(uid string) (call, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.calls[uid]
+	c, ok := p.calls[uid]
 	delete(p.calls, uid)
-	return ok
+	return c, ok
 }
 
 // Send sends a command without waiting for anything. Errors are *wire.Error.

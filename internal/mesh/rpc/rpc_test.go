@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +40,7 @@ func TestPendingOutcomes(t *testing.T) {
 		ask := func(ctx context.Context, uid string, cancels bool) chan error {
 			done := make(chan error, 1)
 			go func() {
-				result, err := p.Do(ctx, l, wire.Command{UID: uid, Name: "c"}, cancels)
+				result, err := p.Do(ctx, l, rpc.Request{Command: wire.Command{UID: uid, Name: "c"}, Cancels: cancels})
 				if err == nil && string(result) != `"r"` {
 					err = errors.New("got " + string(result))
 				}
@@ -91,7 +92,7 @@ func TestPendingOutcomes(t *testing.T) {
 
 		for err, want := range map[error]wire.Code{link.ErrFull: wire.CodeOverloaded, link.ErrTooLarge: wire.CodeBadRequest, link.ErrClosed: wire.CodePeerLost} {
 			l.err = err
-			if _, got := p.Do(t.Context(), l, wire.Command{UID: "5", Name: "c"}, true); wire.CodeOf(got) != want {
+			if _, got := p.Do(t.Context(), l, rpc.Request{Command: wire.Command{UID: "5", Name: "c"}}); wire.CodeOf(got) != want {
 				t.Errorf("%v became %v", err, got)
 			}
 		}
@@ -116,14 +117,18 @@ func collect(into chan outcome) func(json.RawMessage, *wire.Error) {
 	}
 }
 
+func in(peer, uid string, timeout time.Duration) rpc.Incoming {
+	return rpc.Incoming{From: peer, UID: uid, Command: "c", Peer: peer, Bytes: 7, Deadline: time.Now().Add(timeout)}
+}
+
 func TestServerBoundsAndCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := rpc.NewServer(2, slog.New(slog.DiscardHandler))
 		out := make(chan outcome, 8)
 		hang := func(ctx context.Context) (json.RawMessage, error) { <-ctx.Done(); return nil, ctx.Err() }
-		s.Go(t.Context(), time.Hour, "a", "1", hang, collect(out))
-		s.Go(t.Context(), time.Hour, "b", "1", hang, collect(out)) // the same uid of another peer
-		s.Go(t.Context(), time.Hour, "a", "2", hang, collect(out))
+		s.Go(t.Context(), in("a", "1", time.Hour), hang, collect(out))
+		s.Go(t.Context(), in("b", "1", time.Hour), hang, collect(out)) // the same uid of another peer
+		s.Go(t.Context(), in("a", "2", time.Hour), hang, collect(out))
 		if o := <-out; o.code != wire.CodeOverloaded {
 			t.Errorf("over the bound: %+v", o)
 		}
@@ -137,7 +142,7 @@ func TestServerBoundsAndCancels(t *testing.T) {
 		if o := <-out; o.code != wire.CodeCanceled {
 			t.Errorf("canceled: %+v", o)
 		}
-		s.Go(t.Context(), time.Hour, "b", "1", hang, collect(out))
+		s.Go(t.Context(), in("b", "1", time.Hour), hang, collect(out))
 		if o := <-out; o.code != wire.CodeBadRequest {
 			t.Errorf("a uid in use: %+v", o)
 		}
@@ -154,11 +159,11 @@ func TestServerBoundsAndCancels(t *testing.T) {
 		if err := <-idle; err != nil {
 			t.Error(err)
 		}
-		s.Go(t.Context(), time.Hour, "a", "3", func(context.Context) (json.RawMessage, error) { panic("boom") }, collect(out))
+		s.Go(t.Context(), in("a", "3", time.Hour), func(context.Context) (json.RawMessage, error) { panic("boom") }, collect(out))
 		if o := <-out; o.code != wire.CodeHandlerError {
 			t.Errorf("panic: %+v", o)
 		}
-		s.Go(t.Context(), time.Second, "a", "4", hang, collect(out))
+		s.Go(t.Context(), in("a", "4", time.Second), hang, collect(out))
 		if o := <-out; o.code != wire.CodeTimeout {
 			t.Errorf("deadline: %+v", o)
 		}
@@ -166,4 +171,58 @@ func TestServerBoundsAndCancels(t *testing.T) {
 			t.Errorf("served %d, want 4", s.Served())
 		}
 	})
+}
+
+func TestEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deadline := time.Now().Add(time.Minute)
+		ctx, cancel := context.WithDeadline(t.Context(), deadline)
+		defer cancel()
+		var p rpc.Pending
+		l := &wireLink{}
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.Do(ctx, l, rpc.Request{Command: wire.Command{UID: "1", Name: "c", Payload: []byte("123")}, Peer: "w/v", Kind: "broadcast", Broadcast: "b", Cancels: true})
+			done <- err
+		}()
+		synctest.Wait()
+		want := rpc.InFlight{UID: "1", Command: "c", Peer: "w/v", Kind: "broadcast", Broadcast: "b", Phase: rpc.PhaseSent, Started: time.Now(), Deadline: deadline, Bytes: 3}
+		check(t, p.Each, want)
+		if p.Cancel("2") || !p.Cancel("1") || p.Cancel("1") {
+			t.Error("canceled something else, or something twice, or nothing")
+		}
+		if err := <-done; wire.CodeOf(err) != wire.CodeCanceled || len(l.sent) != 2 || l.sent[1].Event != wire.EventCancel {
+			t.Errorf("canceled: %v; sent %v", err, l.sent)
+		}
+		check(t, p.Each)
+
+		s := rpc.NewServer(8, slog.New(slog.DiscardHandler))
+		goOn, out := make(chan struct{}), make(chan outcome)
+		s.Go(t.Context(), in("a", "1", time.Minute), func(context.Context) (json.RawMessage, error) { <-goOn; return nil, nil }, collect(out))
+		synctest.Wait()
+		want = rpc.InFlight{UID: "1", Command: "c", Peer: "a", Phase: rpc.PhaseRunning, Started: time.Now(), Deadline: time.Now().Add(time.Minute), Bytes: 7}
+		check(t, s.Each, want)
+		close(goOn)
+		synctest.Wait() // reply blocks
+		want.Phase = rpc.PhaseResponding
+		check(t, s.Each, want)
+		<-out
+		synctest.Wait()
+		check(t, s.Each)
+		queued, failure := s.Register(t.Context(), in("a", "2", time.Minute))
+		if failure != nil {
+			t.Fatal(failure)
+		}
+		want.UID, want.Phase = "2", rpc.PhaseQueued
+		check(t, s.Each, want)
+		queued.Release()
+		check(t, s.Each)
+	})
+}
+
+func check(t *testing.T, each func(func(rpc.InFlight) bool), want ...rpc.InFlight) {
+	t.Helper()
+	if got := slices.Collect(each); !slices.Equal(got, want) {
+		t.Errorf("in flight:\n%+v, want\n%+v", got, want)
+	}
 }

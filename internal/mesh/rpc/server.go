@@ -23,8 +23,9 @@ type Server struct {
 	served atomic.Uint64
 
 	mu      sync.Mutex
-	running map[key]*Running
-	idle    chan struct{} // closed when nothing runs; nil while nobody waits
+	running map[*Running]struct{}
+	byKey   map[key]*Running // those with a uid
+	idle    chan struct{}    // closed when nothing runs; nil while nobody waits
 }
 
 // key tells requests apart: a uid means something only to the peer that sent it.
@@ -37,32 +38,45 @@ var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the
 
 // NewServer runs at most limit requests at once.
 func NewServer(limit int, log *slog.Logger) *Server {
-	return &Server{limit: int64(limit), log: log, running: make(map[key]*Running)}
+	return &Server{limit: int64(limit), log: log, running: make(map[*Running]struct{}), byKey: make(map[key]*Running)}
+}
+
+// Incoming is a request of a peer.
+type Incoming struct {
+	From     any    // the peer, as Cancel is told of it
+	UID      string // "": it cannot be canceled, and may come twice
+	Command  string // for Each
+	Peer     string // for Each
+	Kind     string // for Each
+	Bytes    int    // for Each
+	Deadline time.Time
 }
 
 // Work answers one request. Its result is handed to the request's reply function.
 type Work func(ctx context.Context) (json.RawMessage, error)
 
-// Go runs work for at most timeout, or until ctx ends, and then reply with its outcome,
+// Go runs work until the deadline at most, or until ctx ends, and then reply with its outcome,
 // on a new goroutine. It does not block. A request that cannot be taken is refused by
 // reply at once: overloaded over the bound, bad_request for a uid that the peer is using
-// already. With an empty uid the request cannot be canceled. reply gets exactly one call.
-func (s *Server) Go(ctx context.Context, timeout time.Duration, peer any, uid string, work Work, reply func(json.RawMessage, *wire.Error)) {
+// already. reply gets exactly one call.
+func (s *Server) Go(ctx context.Context, in Incoming, work Work, reply func(json.RawMessage, *wire.Error)) {
 	if s.flight.Add(1) > s.limit {
 		s.leave()
 		reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
 		return
 	}
-	r, failure := s.Register(ctx, timeout, peer, uid)
+	r, failure := s.Register(ctx, in)
 	if failure != nil {
 		s.leave()
 		reply(nil, failure)
 		return
 	}
+	r.Run()
 	go func() {
 		defer s.leave()
+		defer r.Release()
 		result, failure := s.run(r.Context, work)
-		r.Release()
+		r.phase.Store(PhaseResponding)
 		if failure != nil && r.canceled.Load() {
 			failure = errCanceled
 		}
@@ -83,35 +97,65 @@ func (s *Server) Run(ctx context.Context, work Work) (json.RawMessage, *wire.Err
 type Running struct {
 	Context  context.Context // ends at the deadline, or when the request is canceled
 	server   *Server
-	key      key
+	in       Incoming
+	started  time.Time
+	phase    atomic.Value // Phase
 	cancel   context.CancelFunc
 	canceled atomic.Bool
 }
 
 // Register makes a context that Cancel ends for that peer and uid, until Release is
-// called. It fails with bad_request when the peer is using the uid already.
-func (s *Server) Register(ctx context.Context, timeout time.Duration, peer any, uid string) (*Running, *wire.Error) {
-	r := &Running{server: s, key: key{peer, uid}}
-	if uid != "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if _, dup := s.running[r.key]; dup {
+// called. It fails with bad_request when the peer is using the uid already. The request is
+// in phase queued until Run is called.
+func (s *Server) Register(ctx context.Context, in Incoming) (*Running, *wire.Error) {
+	r := &Running{server: s, in: in, started: time.Now()}
+	r.phase.Store(PhaseQueued)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in.UID != "" {
+		k := key{in.From, in.UID}
+		if _, dup := s.byKey[k]; dup {
 			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"}
 		}
-		s.running[r.key] = r
+		s.byKey[k] = r
 	}
-	r.Context, r.cancel = context.WithTimeout(ctx, timeout)
+	s.running[r] = struct{}{}
+	r.Context, r.cancel = context.WithDeadline(ctx, in.Deadline)
 	return r, nil
 }
 
+// Run says that the request's handler runs now.
+func (r *Running) Run() { r.phase.Store(PhaseRunning) }
+
 // Release ends the request.
 func (r *Running) Release() {
-	if r.key.uid != "" {
-		r.server.mu.Lock()
-		delete(r.server.running, r.key)
-		r.server.mu.Unlock()
+	r.server.mu.Lock()
+	delete(r.server.running, r)
+	if r.in.UID != "" {
+		delete(r.server.byKey, key{r.in.From, r.in.UID})
 	}
+	r.server.mu.Unlock()
 	r.cancel()
+}
+
+// Each tells of the requests under way, in no order, until yield returns false. Those
+// that come or end meanwhile may be among them or not. yield may call any method. Of
+// queued requests it knows those whose caller waits for the result.
+func (s *Server) Each(yield func(InFlight) bool) {
+	s.mu.Lock()
+	all := make([]InFlight, 0, len(s.running))
+	for r := range s.running {
+		all = append(all, InFlight{
+			UID: r.in.UID, Command: r.in.Command, Peer: r.in.Peer, Kind: r.in.Kind, Phase: r.phase.Load().(Phase),
+			Started: r.started, Deadline: r.in.Deadline, Bytes: r.in.Bytes,
+		})
+	}
+	s.mu.Unlock()
+	for _, f := range all {
+		if !yield(f) {
+			return
+		}
+	}
 }
 
 func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, failure *wire.Error) {
@@ -131,7 +175,7 @@ func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, fa
 // Cancel ends the context of a request of that peer, if it is still under way.
 func (s *Server) Cancel(peer any, uid string) {
 	s.mu.Lock()
-	r := s.running[key{peer, uid}]
+	r := s.byKey[key{peer, uid}]
 	s.mu.Unlock()
 	if r != nil {
 		r.canceled.Store(true)
