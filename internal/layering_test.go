@@ -39,6 +39,7 @@ var layers = [][]string{
 	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
 	{"configs"},
+	{"internal/bounded"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
 
 const (
@@ -89,11 +88,6 @@ else that of the commonest failure: meshctl help exit-codes.`,
 		opts.output = *output
 		if opts.cfg, err = app.load(cmd); err != nil {
 			return err
-		}
-		if as := opts.cfg.As; as != "" {
-			if err := schema.ValidWorker(as); err != nil {
-				return usagef("", "--as: %v", err)
-			}
 		}
 		if limit := int(opts.cfg.MaxPayload); opts.payloadBytes > limit {
 			return usagef("--max-payload allows more", "--payload-bytes %d is over the limit of %s", opts.payloadBytes, config.Bytes(limit))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -52,7 +53,7 @@ func readBenchResult(path string) (*benchResult, error) {
 		return nil, nil
 	}
 	const hint = "--compare reads what meshctl bench -o json has written"
-	data, err := readLimited(path, maxBenchResult)
+	data, err := bounded.ReadFile(path, maxBenchResult)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &config.NotFoundError{What: "earlier result", Path: path, Hint: hint}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -101,11 +102,6 @@ exit-codes.`,
 		if opts.cfg, err = app.load(cmd); err != nil {
 			return err
 		}
-		if as := opts.cfg.As; as != "" {
-			if err := schema.ValidWorker(as); err != nil {
-				return usagef("", "--as: %v", err)
-			}
-		}
 		return runF(cmd.Context(), opts)
 	}
 	return cmd
@@ -172,7 +168,7 @@ func (opts *callOptions) payload(ctx context.Context) (json.RawMessage, error) {
 	case isFile:
 		name = rest
 		var err error
-		if data, err = readLimited(rest, limit); err != nil {
+		if data, err = bounded.ReadFile(rest, limit); err != nil {
 			return nil, usagef("-d @FILE reads the payload from FILE", "read payload: %v", err)
 		}
 	default:
@@ -193,7 +189,7 @@ func readInterruptibly(ctx context.Context, r io.Reader, limit int) ([]byte, err
 	}
 	done := make(chan result, 1)
 	go func() {
-		data, err := readAll(r, "stdin", limit)
+		data, err := bounded.ReadAll(r, "stdin", limit)
 		done <- result{data, err}
 	}()
 	select {

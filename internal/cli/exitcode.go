@@ -167,8 +167,7 @@ func classify(err error) failure {
 		}
 	case errors.As(err, &mesh):
 		f.Code, f.Message, f.Hint = mesh.Code, mesh.Message, mesh.Hint
-		// A node that was replaced knows what happened, not what its flags are.
-		if f.Hint == "" || mesh.Code == wire.CodeReplaced {
+		if f.Hint == "" {
 			f.Hint = meshHint(mesh.Code)
 		}
 	case errors.Is(err, context.DeadlineExceeded):

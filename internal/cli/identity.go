@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
@@ -54,7 +55,7 @@ func (a *App) loadToken(cfg *config.Config) (func() (identity.Token, error), *id
 func newDenyListWatcher(path string, apply func(*identity.DenyList) error, log *slog.Logger) (*fileWatcher, error) {
 	var seen string
 	load := func() (changed bool, err error) {
-		data, err := readLimited(path, identity.MaxDenyListSize)
+		data, err := bounded.ReadFile(path, identity.MaxDenyListSize)
 		if err != nil {
 			return false, fmt.Errorf("read the deny list: %w", err)
 		}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/meshctl/meshctl/configs"
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -39,7 +39,7 @@ func loadSchema(path string) (*schema.Schema, error) {
 	if path == "" {
 		return schema.Parse(starterName, configs.StarterSchema)
 	}
-	data, err := readLimited(path, schema.MaxSize)
+	data, err := bounded.ReadFile(path, schema.MaxSize)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &config.NotFoundError{What: "schema", Path: path, Hint: "meshctl init writes a sample"}
 	}
@@ -55,29 +55,6 @@ func schemaDir(path string) string {
 		return ""
 	}
 	return filepath.Dir(path)
-}
-
-// errTooLarge is wrapped where input is over its limit.
-var errTooLarge = errors.New("too large")
-
-func readLimited(path string, limit int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f, path, limit)
-}
-
-func readAll(r io.Reader, name string, limit int) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > limit {
-		return nil, fmt.Errorf("%s: %w: more than %s", name, errTooLarge, config.Bytes(limit))
-	}
-	return data, nil
 }
 
 // operatorConfig is what a command that only asks connects with.

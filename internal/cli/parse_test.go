@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/spf13/cobra"
 )
@@ -145,7 +146,7 @@ func TestPayloadLimit(t *testing.T) {
 	}
 	cfg.MaxPayload = 1024
 	opts := &callOptions{app: app, cfg: cfg, data: "-"}
-	if _, err := opts.payload(t.Context()); !errors.Is(err, errTooLarge) {
+	if _, err := opts.payload(t.Context()); !errors.Is(err, bounded.ErrTooLarge) {
 		t.Errorf("2000 bytes over a limit of 1024 give %v", err)
 	}
 	// stdin that says nothing does not hold up Ctrl-C.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
 
@@ -19,7 +20,7 @@ type schemaWatcher struct {
 
 // newSchemaWatcher watches from now on, so that no change is missed before run.
 func newSchemaWatcher(path string, current *schema.Schema, apply func(*schema.Schema) error, log *slog.Logger) (*schemaWatcher, error) {
-	seen, err := readLimited(path, schema.MaxSize)
+	seen, err := bounded.ReadFile(path, schema.MaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
@@ -31,7 +32,7 @@ func newSchemaWatcher(path string, current *schema.Schema, apply func(*schema.Sc
 // reload puts the file's schema into force if it is valid and different. Unless it
 // was asked for, nothing is said about a file that is as it was.
 func (w *schemaWatcher) reload(asked bool) {
-	data, err := readLimited(w.path, schema.MaxSize)
+	data, err := bounded.ReadFile(w.path, schema.MaxSize)
 	if err != nil {
 		w.log.Error("cannot read the schema; the old one stays", "file", w.path, "error", err)
 		return

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -200,7 +201,7 @@ func runTokenShow(app *App, cfg *config.Config, path string, output format) erro
 	case "":
 		return usagef("name a file, or set --token", "no token is named")
 	case "-":
-		data, err := readAll(app.In, "stdin", identity.MaxLen+16)
+		data, err := bounded.ReadAll(app.In, "stdin", identity.MaxLen+16)
 		if err != nil {
 			return fmt.Errorf("read token: %w", err)
 		}

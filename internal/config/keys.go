@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
@@ -95,7 +96,7 @@ func (c *Config) FindKeys() (KeyRing, error) {
 // ReadKeysFile reads a keys file. The error is fs.ErrNotExist where there is none,
 // and Problems where it is malformed.
 func ReadKeysFile(path string) (KeyRing, error) {
-	data, err := readFile(path)
+	data, err := bounded.ReadFile(path, maxFile)
 	if err != nil {
 		return KeyRing{}, fmt.Errorf("read keys: %w", err)
 	}

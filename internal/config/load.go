@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -139,7 +140,7 @@ func Load(env Environment, file string, flags *pflag.FlagSet) (*Config, error) {
 		}
 	}
 	if path != "" {
-		data, err := readFile(path)
+		data, err := bounded.ReadFile(path, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}

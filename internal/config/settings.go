@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -210,7 +211,7 @@ func Settings() []Setting {
 
 		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall, CmdBench},
 			Usage: "`time` to wait for the response"},
-		{Key: "as", Kind: KindString, Commands: []string{CmdCall, CmdBench},
+		{Key: "as", Kind: KindString, Commands: []string{CmdCall, CmdBench}, Check: schema.ValidWorker,
 			Usage: "`worker` to call as; default: the operator, whom meshctl nodes accept"},
 		{Key: "max-payload", Kind: KindBytes, Default: Bytes(wire.DefaultMaxPayload).String(), Min: 1 << 10, Max: 256 << 20,
 			Commands: append([]string{CmdServeMaster}, dial...),

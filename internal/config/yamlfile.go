@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 
@@ -14,23 +13,6 @@ import (
 
 // maxFile is the size in bytes of the largest configuration or keys file read.
 const maxFile = 1 << 20
-
-// readFile reads a small file. A missing one gives an error that is fs.ErrNotExist.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("read %s: larger than %s", path, Bytes(maxFile))
-	}
-	return data, nil
-}
 
 // field is one "key: value" line of a flat YAML (or JSON) file.
 type field struct {

@@ -8,13 +8,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/bounded"
 )
 
 const (
@@ -193,11 +194,11 @@ func same(a, b os.FileInfo) bool {
 func (c *Config) read() (*material, error) {
 	m := &material{}
 	if c.Cert != "" {
-		cert, err := readFile(c.Cert)
+		cert, err := bounded.ReadFile(c.Cert, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the TLS certificate: %w", err)
 		}
-		key, err := readFile(c.Key)
+		key, err := bounded.ReadFile(c.Key, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the key of the TLS certificate: %w", err)
 		}
@@ -208,7 +209,7 @@ func (c *Config) read() (*material, error) {
 		m.pair = &pair
 	}
 	if c.CA != "" {
-		ca, err := readFile(c.CA)
+		ca, err := bounded.ReadFile(c.CA, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the CA of TLS: %w", err)
 		}
@@ -218,20 +219,4 @@ func (c *Config) read() (*material, error) {
 		}
 	}
 	return m, nil
-}
-
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s is too large", name)
-	}
-	return data, nil
 }
