@@ -1,0 +1,54 @@
+package inspect
+
+import (
+	"math/bits"
+	"time"
+)
+
+// Latency histograms are log-linear: from 1,024 ns to 2^40 ns (1,100 s) each doubling is
+// split into 32 buckets of equal width, so that a bucket is at most 3.2% wide. One more
+// bucket holds what is shorter, and one what is longer. Index and bounds never change:
+// they are part of the protocol and of recordings.
+//
+// To feed another kind of histogram, record the middle of BucketBounds as often as
+// Bucket.Count says.
+const (
+	minExp  = 10 // of the shortest latency that is told apart, in ns
+	maxExp  = 40
+	subBits = 5
+
+	// BucketCount is how many buckets there are; indices are from 0 to BucketCount-1.
+	BucketCount = (maxExp-minExp)<<subBits + 2
+)
+
+// BucketOf gives the index of the bucket that a latency falls into. What is negative
+// counts as 0.
+func BucketOf(d time.Duration) int {
+	switch {
+	case d < 1<<minExp:
+		return 0
+	case d >= 1<<maxExp:
+		return BucketCount - 1
+	}
+	exp := bits.Len64(uint64(d)) - 1
+	sub := int(d>>(exp-subBits)) & (1<<subBits - 1)
+	return 1 + (exp-minExp)<<subBits + sub
+}
+
+// BucketBounds gives the latencies of a bucket: from low to just under high. The last
+// bucket has no upper bound; its high is its low. It panics unless 0 ≤ index <
+// BucketCount, which DecodeReport makes sure of.
+func BucketBounds(index int) (low, high time.Duration) {
+	switch {
+	case index < 0 || index >= BucketCount:
+		panic("inspect: no such bucket")
+	case index == 0:
+		return 0, 1 << minExp
+	case index == BucketCount-1:
+		return 1 << maxExp, 1 << maxExp
+	}
+	exp, sub := (index-1)>>subBits+minExp, (index-1)&(1<<subBits-1)
+	width := time.Duration(1) << (exp - subBits)
+	low = 1<<exp + time.Duration(sub)*width
+	return low, low + width
+}
