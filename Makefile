@@ -31,7 +31,7 @@ lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
 	go run $(STATICCHECK) ./...
 	@.ci/vulncheck
 
-fuzz: ## every fuzz target for FUZZTIME (30s), two at a time
+fuzz: ## every fuzz target for FUZZTIME (30s) or a third of it, two at a time
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz
 
 bench: deps ## comparison with other systems into docs/performance.md; BENCH_FLAGS=-quick is short
