@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -74,15 +73,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	envelope, err := seal.NewEnvelope(cfg.Keys.Private)
+	ring, err := seal.NewRing([]seal.Keys{cfg.Keys}, nil)
 	if err != nil {
 		return err
 	}
-	key, err := native.NewKey(cfg.Keys.Private)
-	if err != nil {
-		return err
-	}
-	m, err := master.New(master.Config{Keys: cfg.Keys, Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger, Envelope: envelope, NativeKey: key})
+	m, err := master.New(master.Config{Schema: s, Host: "127.0.0.1", Version: cfg.Version, Logger: cfg.Logger, Ring: ring})
 	if err != nil {
 		return err
 	}
@@ -100,19 +95,19 @@ func Run(ctx context.Context, cfg Config) error {
 		case <-time.After(10 * time.Second):
 			return errors.New("the demo's master did not start")
 		}
-		return runNodes(ctx, cfg, s, envelope, key, m.Addr())
+		return runNodes(ctx, cfg, s, ring, m.Addr())
 	})
 	return outer.Wait()
 }
 
-func runNodes(ctx context.Context, cfg Config, s *schema.Schema, envelope *seal.Envelope, key *native.Key, addr net.Addr) error {
+func runNodes(ctx context.Context, cfg Config, s *schema.Schema, ring *seal.Ring, addr net.Addr) error {
 	g, ctx := errgroup.WithContext(ctx)
 	mesh := Mesh{Master: net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.(*net.TCPAddr).Port))}
 	var nodes []*node.Node
 	for _, v := range variants {
 		n, err := node.New(node.Config{
-			Keys: cfg.Keys, Worker: v.worker, Variant: v.variant, Master: mesh.Master, Host: "127.0.0.1",
-			Schema: s, Handlers: handlers(v.worker, v.variant), Version: cfg.Version, Logger: cfg.Logger, DrainTimeout: 2 * time.Second, Envelope: envelope, NativeKey: key,
+			Worker: v.worker, Variant: v.variant, Master: mesh.Master, Host: "127.0.0.1",
+			Schema: s, Handlers: handlers(v.worker, v.variant), Version: cfg.Version, Logger: cfg.Logger, DrainTimeout: 2 * time.Second, Ring: ring,
 		})
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -61,7 +62,7 @@ type Link interface {
 	// Err is nil until Done is closed, then the reason, which wraps ErrClosed.
 	Err() error
 
-	// Info describes the link. It never changes.
+	// Info describes the link. It never changes, but see Info.Key.
 	Info() Info
 }
 
@@ -78,4 +79,7 @@ type Info struct {
 	// PeerName is the "worker/variant" that the peer gave in a handshake that proved
 	// its keys; "" where the transport has none.
 	PeerName string
+	// Key is the key of the mesh that the link lives on. At the end of a Socket.IO link
+	// that did not open it, it is nil until a message was received.
+	Key *seal.Key
 }

@@ -6,14 +6,13 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
 // Config is what a master is made of. The zero value of a field means its default.
 type Config struct {
-	Keys   seal.Keys      // required
+	Keys   seal.Keys      // required without Ring
 	Schema *schema.Schema // required
 
 	Host string // address to bind; "" is every interface
@@ -40,8 +39,8 @@ type Config struct {
 	// It needs a certificate.
 	TLS *certs.Identity
 
-	// Envelope and NativeKey seal with Keys. Peers in one process may share one, and then pay for
-	// one key derivation between them; default: one of its own.
-	Envelope  *seal.Envelope
-	NativeKey *native.Key
+	// Ring has the keys that are accepted, and keeps what becomes of them. Peers in one
+	// process may share one, and then pay for its key derivations once and change keys
+	// together; default: Keys alone, in memory.
+	Ring *seal.Ring
 }

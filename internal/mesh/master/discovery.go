@@ -16,7 +16,7 @@ import (
 // serveDiscovery tells holders of the public key the master's port, sealed, until ctx
 // ends: PROTOCOL section 5. The original compares md5(public+private) of both sides,
 // which is equal exactly when the public keys are; no hash is needed for that.
-func serveDiscovery(ctx context.Context, l net.Listener, keys seal.Keys, envelope *seal.Envelope, port int, log *slog.Logger) error {
+func serveDiscovery(ctx context.Context, l net.Listener, ring *seal.Ring, port int, log *slog.Logger) error {
 	answer, err := wire.Encode(struct {
 		Port int `json:"port"`
 	}{port})
@@ -28,12 +28,12 @@ func serveDiscovery(ctx context.Context, l net.Listener, keys seal.Keys, envelop
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			key := r.Header.Get("discovery_key")
-			if r.Method != http.MethodGet || r.URL.Path != "/" || subtle.ConstantTimeCompare([]byte(key), []byte(keys.Public)) != 1 {
+			key := admitted(ring, r.Header.Get("discovery_key"))
+			if r.Method != http.MethodGet || r.URL.Path != "/" || key == nil {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
-			sealed, err := envelope.Seal(answer)
+			sealed, err := key.Envelope().Seal(answer)
 			if err != nil {
 				log.Error("cannot seal the discovery answer", "error", err)
 				w.WriteHeader(http.StatusInternalServerError)
@@ -49,4 +49,14 @@ func serveDiscovery(ctx context.Context, l net.Listener, keys seal.Keys, envelop
 		return err
 	}
 	return nil
+}
+
+// admitted is the key whose public part was presented, nil if there is none.
+func admitted(ring *seal.Ring, public string) (key *seal.Key) {
+	for _, k := range ring.Keys() {
+		if subtle.ConstantTimeCompare([]byte(public), []byte(k.Keys().Public)) == 1 && key == nil {
+			key = k
+		}
+	}
+	return key
 }

@@ -29,12 +29,12 @@ import (
 
 // Master accepts nodes. Make one with New and run it once.
 type Master struct {
-	cfg      Config
-	log      *slog.Logger
-	envelope *seal.Envelope
-	gate     *identity.Gate
-	nodes    registry.Registry
-	ready    chan struct{}
+	cfg   Config
+	log   *slog.Logger
+	ring  *seal.Ring
+	gate  *identity.Gate
+	nodes registry.Registry
+	ready chan struct{}
 
 	listener  net.Listener // set before ready is closed
 	discovery net.Listener // likewise; nil when off
@@ -55,8 +55,11 @@ type Master struct {
 
 // New checks the configuration. It opens nothing; Run does.
 func New(cfg Config) (*Master, error) {
-	if err := cfg.Keys.Validate(); err != nil {
-		return nil, fmt.Errorf("check keys: %w", err)
+	if cfg.Ring == nil {
+		var err error
+		if cfg.Ring, err = seal.NewRing([]seal.Keys{cfg.Keys}, nil); err != nil {
+			return nil, fmt.Errorf("check keys: %w", err)
+		}
 	}
 	if cfg.Schema == nil {
 		return nil, errors.New("a master needs a schema")
@@ -73,14 +76,8 @@ func New(cfg Config) (*Master, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Envelope == nil {
-		var err error
-		if cfg.Envelope, err = seal.NewEnvelope(cfg.Keys.Private); err != nil {
-			return nil, err
-		}
-	}
 	m := &Master{
-		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, gate: identity.NewGate(cfg.Issuer), nodes: &registry.Memory{},
+		cfg: cfg, log: cfg.Logger, ring: cfg.Ring, gate: identity.NewGate(cfg.Issuer), nodes: &registry.Memory{},
 		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
 		byWorker: make(map[string]map[*session]struct{}), untold: make(map[*session]struct{}),
 	}
@@ -125,7 +122,7 @@ func (m *Master) Run(ctx context.Context) error {
 		if m.cfg.TLS != nil {
 			discovery = tls.NewListener(discovery, m.cfg.TLS.Server())
 		}
-		g.Go(func() error { return serveDiscovery(ctx, discovery, m.cfg.Keys, m.envelope, port, m.log) })
+		g.Go(func() error { return serveDiscovery(ctx, discovery, m.ring, port, m.log) })
 	}
 	err = g.Wait()
 	m.mu.Lock()
@@ -136,16 +133,10 @@ func (m *Master) Run(ctx context.Context) error {
 
 // newServer makes the doors: Socket.IO, and beside it the native link.
 func (m *Master) newServer() (*socketio.Server, error) {
-	cfg := socketio.Config{Envelope: m.envelope, MaxPayload: m.cfg.MaxPayload, Logger: m.log, Accept: m.accept}
+	cfg := socketio.Config{Ring: m.ring, MaxPayload: m.cfg.MaxPayload, Logger: m.log, Accept: m.accept}
 	if m.native() {
-		if m.cfg.NativeKey == nil {
-			var err error
-			if m.cfg.NativeKey, err = native.NewKey(m.cfg.Keys.Private); err != nil {
-				return nil, err
-			}
-		}
 		door, err := native.NewServer(native.Config{
-			Key: m.cfg.NativeKey, Hello: native.Hello{Name: "@master"}, MaxPayload: m.cfg.MaxPayload, Logger: m.log,
+			Key: m.ring.Used(), Find: m.ring.ByID, Hello: native.Hello{Name: "@master"}, MaxPayload: m.cfg.MaxPayload, Logger: m.log,
 		}, m.accept, socketio.Trust)
 		if err != nil {
 			return nil, err

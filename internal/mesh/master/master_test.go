@@ -220,14 +220,14 @@ func TestOnlyMeshctlPeersMayAsk(t *testing.T) {
 
 func TestWrongKeyIsRefused(t *testing.T) {
 	m := meshtest.New(t, schema)
-	other, err := seal.NewEnvelope("another key")
+	other, err := seal.NewRing([]seal.Keys{{Public: meshtest.Keys.Public, Private: "another key"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	right := m.Envelope
-	m.Envelope = other
+	right := m.Ring
+	m.Ring = other
 	r := m.Dial(m.Addr)
-	m.Envelope = right
+	m.Ring = right
 	r.Say(wire.EventDeclare, `{"worker":"nodeB","port":1,"variant":"b"}`)
 	if err := r.ExpectEnd(); wire.CodeOf(err) != wire.CodeKeyMismatch {
 		t.Errorf("the link ended with %v, want key_mismatch", err)

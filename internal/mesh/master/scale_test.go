@@ -19,6 +19,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -97,7 +98,7 @@ func (s silent) Output() io.Writer { return io.Discard }
 
 // scaleNodes is the other process of TestScale.
 func scaleNodes(addr string, n int) error {
-	key, err := native.NewKey(meshtest.Keys.Private)
+	key, err := seal.NewKey(meshtest.Keys)
 	if err != nil {
 		return err
 	}

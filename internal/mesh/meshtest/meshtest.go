@@ -11,7 +11,6 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -33,11 +32,9 @@ type Mesh struct {
 	Addr   string // of the master
 	Master *Master
 
-	// Envelope is shared by all peers, which spares the tests hundreds of key
-	// derivations; nil before a peer starts gives that peer its own.
-	Envelope *seal.Envelope
-	// NativeKey likewise.
-	NativeKey *native.Key
+	// Ring is shared by all peers, which spares the tests hundreds of key derivations; nil
+	// before a peer starts gives that peer its own.
+	Ring *seal.Ring
 	// Link is the kind of link that peers are started with.
 	Link link.Mode
 	// TLS is what peers are started with.
@@ -75,15 +72,11 @@ func Parse(t testing.TB, yaml string) *schema.Schema {
 // change, if given, is called before anything starts.
 func New(t testing.TB, yaml string, change ...func(*Mesh)) *Mesh {
 	t.Helper()
-	envelope, err := seal.NewEnvelope(Keys.Private)
+	ring, err := seal.NewRing([]seal.Keys{Keys}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := native.NewKey(Keys.Private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &Mesh{t: t, Schema: Parse(t, yaml), Envelope: envelope, NativeKey: key}
+	m := &Mesh{t: t, Schema: Parse(t, yaml), Ring: ring}
 	for _, f := range change {
 		f(m)
 	}
@@ -95,7 +88,7 @@ func New(t testing.TB, yaml string, change ...func(*Mesh)) *Mesh {
 // StartMaster starts another master on a port (0: a free one), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
-	cfg := master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS}
+	cfg := master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
 	if m.EachMaster != nil {
 		m.EachMaster(&cfg)
 	}
@@ -139,7 +132,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	m.t.Helper()
 	cfg := node.Config{
 		Keys: Keys, Worker: worker, Variant: variant, Master: m.Addr, Host: "127.0.0.1",
-		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS,
+		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS,
 	}
 	if m.Each != nil {
 		m.Each(&cfg)
@@ -176,7 +169,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 // Operator connects the command line's kind of peer.
 func (m *Mesh) Operator(options ...Option) *node.Operator {
 	m.t.Helper()
-	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS}
+	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -23,7 +23,7 @@ func (m *Mesh) Dial(addr string) *Raw {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	l, err := socketio.Dial(ctx, addr, socketio.DialConfig{Envelope: m.Envelope, Logger: Log(m.t, "raw")})
+	l, err := socketio.Dial(ctx, addr, socketio.DialConfig{Key: m.Ring.Used(), Logger: Log(m.t, "raw")})
 	if err != nil {
 		m.t.Fatalf("dial %s: %v", addr, err)
 	}
@@ -36,7 +36,7 @@ func (m *Mesh) Dial(addr string) *Raw {
 // Each link to it is handed to accept.
 func (m *Mesh) Serve(accept func(*Raw)) (port int) {
 	m.t.Helper()
-	s, err := socketio.New(socketio.Config{Envelope: m.Envelope, MaxPayload: wire.DefaultMaxPayload, Logger: Log(m.t, "fake"), Accept: func(ctx context.Context, l link.Link) {
+	s, err := socketio.New(socketio.Config{Ring: m.Ring, MaxPayload: wire.DefaultMaxPayload, Logger: Log(m.t, "fake"), Accept: func(ctx context.Context, l link.Link) {
 		l.Trust()
 		accept(&Raw{m.t, l})
 		<-ctx.Done()

@@ -8,7 +8,6 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -20,7 +19,7 @@ const DefaultDiscoveryPort = 8765
 // Config is what a node or an operator is made of. The zero value of a field
 // means its default.
 type Config struct {
-	Keys seal.Keys // required
+	Keys seal.Keys // required without Ring
 
 	// Worker is what the node is (required for New). For Connect it is the worker
 	// to appear as; "" is the operator identity.
@@ -66,10 +65,10 @@ type Config struct {
 	// it needs a certificate.
 	TLS *certs.Identity
 
-	// Envelope and NativeKey seal with Keys. Peers in one process may share one, and then pay for
-	// one key derivation between them; default: one of its own.
-	Envelope  *seal.Envelope
-	NativeKey *native.Key
+	// Ring has the keys that are accepted, and keeps what becomes of them. Peers in one
+	// process may share one, and then pay for its key derivations once and change keys
+	// together; default: Keys alone, in memory.
+	Ring *seal.Ring
 }
 
 // Hooks are told of the node's connections, one after another on a goroutine of

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -26,16 +24,15 @@ import (
 // core is what a node and an operator have in common: who they are, how they seal,
 // which schema is in force and whom they are linked to.
 type core struct {
-	cfg      Config
-	log      *slog.Logger
-	envelope *seal.Envelope
-	self     wire.Peer // Meshctl is always set
-	access   atomic.Pointer[schema.Schema]
-	peers    peers
-	gate     *identity.Gate
-	key      func() (*native.Key, error) // derived when it is first needed
-	server   *rpc.Server
-	master   masterLink
+	cfg    Config
+	log    *slog.Logger
+	ring   *seal.Ring
+	self   wire.Peer // Meshctl is always set
+	access atomic.Pointer[schema.Schema]
+	peers  peers
+	gate   *identity.Gate
+	server *rpc.Server
+	master masterLink
 	// plainMaster is set when the master last turned out not to serve native links.
 	plainMaster atomic.Bool
 
@@ -57,8 +54,11 @@ type masterLink struct {
 }
 
 func newCore(cfg Config) (*core, error) {
-	if err := cfg.Keys.Validate(); err != nil {
-		return nil, fmt.Errorf("check keys: %w", err)
+	if cfg.Ring == nil {
+		var err error
+		if cfg.Ring, err = seal.NewRing([]seal.Keys{cfg.Keys}, nil); err != nil {
+			return nil, fmt.Errorf("check keys: %w", err)
+		}
 	}
 	if cfg.Variant == "" {
 		cfg.Variant = drawVariant()
@@ -75,26 +75,14 @@ func newCore(cfg Config) (*core, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Envelope == nil {
-		var err error
-		if cfg.Envelope, err = seal.NewEnvelope(cfg.Keys.Private); err != nil {
-			return nil, err
-		}
-	}
 	c := &core{
-		cfg: cfg, log: cfg.Logger, envelope: cfg.Envelope, gate: identity.NewGate(cfg.Issuer),
+		cfg: cfg, log: cfg.Logger, ring: cfg.Ring, gate: identity.NewGate(cfg.Issuer),
 		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
 			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
 		}},
 		server: rpc.NewServer(cfg.MaxInFlight, cfg.Logger),
 	}
 	c.self.Meshctl.Native = cfg.Link != link.SocketIO
-	c.key = sync.OnceValues(func() (*native.Key, error) {
-		if cfg.NativeKey != nil {
-			return cfg.NativeKey, nil
-		}
-		return native.NewKey(cfg.Keys.Private)
-	})
 	c.peers.init(c)
 	if cfg.Schema != nil {
 		c.access.Store(cfg.Schema)

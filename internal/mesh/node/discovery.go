@@ -82,7 +82,7 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 	if err != nil {
 		return 0, unreachable(err)
 	}
-	req.Header["discovery_key"] = []string{c.cfg.Keys.Public} // the original's spelling
+	req.Header["discovery_key"] = []string{c.ring.Used().Keys().Public} // the original's spelling
 	client := http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -109,7 +109,7 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 	if err != nil {
 		return 0, unreachable(err)
 	}
-	text, err := c.envelope.Open(ctx, strings.TrimSpace(string(body)), nil)
+	text, err := c.ring.Open(ctx, strings.TrimSpace(string(body)), nil)
 	if errors.Is(err, seal.ErrKeyMismatch) {
 		return 0, keyMismatch("the master at " + addr + " has another private key")
 	} else if err != nil {

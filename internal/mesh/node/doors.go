@@ -86,32 +86,24 @@ func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
 }
 
 func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error) {
-	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log})
+	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log})
 }
 
 func (c *core) dialNative(ctx context.Context, addr, as string) (link.Link, error) {
-	key, err := c.key()
-	if err != nil {
-		return nil, err
-	}
-	cfg := c.nativeConfig(key, as)
+	cfg := c.nativeConfig(as)
 	cfg.TLS = c.clientTLS(addr)
 	return native.Dial(ctx, addr, cfg)
 }
 
-func (c *core) nativeConfig(key *native.Key, as string) native.Config {
-	return native.Config{Key: key, Hello: native.Hello{Name: as + "/" + c.self.Variant}, MaxPayload: c.cfg.MaxPayload, Logger: c.log}
+func (c *core) nativeConfig(as string) native.Config {
+	return native.Config{Key: c.ring.Used(), Find: c.ring.ByID, Hello: native.Hello{Name: as + "/" + c.self.Variant}, MaxPayload: c.cfg.MaxPayload, Logger: c.log}
 }
 
 // newServer makes the doors of a mesh server: Socket.IO, and beside it the native link.
 func (c *core) newServer() (*socketio.Server, error) {
-	cfg := socketio.Config{Envelope: c.envelope, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Accept: c.accept}
+	cfg := socketio.Config{Ring: c.ring, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Accept: c.accept}
 	if c.cfg.Link != link.SocketIO {
-		key, err := c.key()
-		if err != nil {
-			return nil, err
-		}
-		door, err := native.NewServer(c.nativeConfig(key, c.self.Worker), c.accept, socketio.Trust)
+		door, err := native.NewServer(c.nativeConfig(c.self.Worker), c.accept, socketio.Trust)
 		if err != nil {
 			return nil, err
 		}

@@ -85,7 +85,7 @@ func TestDowngradeIsNoticed(t *testing.T) {
 	proxy := blockNative(t, m.Addr)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cfg := node.Config{Keys: meshtest.Keys, Master: proxy, Envelope: m.Envelope, NativeKey: m.NativeKey}
+	cfg := node.Config{Keys: meshtest.Keys, Master: proxy, Ring: m.Ring}
 	if op, err := node.Connect(ctx, cfg); err == nil {
 		op.Close()
 		t.Error("connected without the native link")

@@ -156,7 +156,7 @@ func (n *Node) Peers() []wire.Peer { return n.peers.list() }
 func (n *Node) Late() uint64 { return n.peers.late() }
 
 // Derivations counts the key derivations that this node paid for.
-func (n *Node) Derivations() uint64 { return n.envelope.Derivations() }
+func (n *Node) Derivations() uint64 { return n.ring.Derivations() }
 
 // Call sends a request to the worker and command named by target ("worker.command")
 // and blocks until it is answered, ctx ends or opts.Timeout is over. Balanced: the

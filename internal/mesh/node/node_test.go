@@ -567,7 +567,7 @@ func TestOperator(t *testing.T) {
 // No message between meshctl peers costs a key derivation: each has one salt.
 func TestDerivationsAreCounted(t *testing.T) {
 	m := meshtest.New(t, shop)
-	m.Envelope, m.NativeKey = nil, nil // each its own, as between processes
+	m.Ring = nil // each its own, as between processes
 	m.Link = link.SocketIO
 	b := m.Join("billing", "b1", billing("b1"))
 	s := m.Join("shop", "s1")

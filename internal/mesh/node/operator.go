@@ -59,7 +59,7 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	c.self.Worker = wire.OperatorWorker
 	o.turn.Store(rand.Uint64())
 	c.work, o.stop = context.WithCancel(context.Background())
-	o.wg.Go(func() { _, _ = c.key() }) // while the network is slow
+	o.wg.Go(func() { _, _, _ = c.ring.Used().Native() }) // while the network is slow
 	if err := o.connect(ctx); err != nil {
 		o.Close()
 		return nil, err

@@ -129,7 +129,7 @@ func TestDiscoveryOverTLS(t *testing.T) {
 	ca := certstest.NewCA(t)
 	port := freePort(t)
 	m := secured(t, ca)
-	mm, err := master.New(master.Config{Keys: meshtest.Keys, Schema: m.Schema, Host: "127.0.0.1", DiscoveryPort: port, Envelope: m.Envelope, NativeKey: m.NativeKey, TLS: m.TLS})
+	mm, err := master.New(master.Config{Keys: meshtest.Keys, Schema: m.Schema, Host: "127.0.0.1", DiscoveryPort: port, Ring: m.Ring, TLS: m.TLS})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func freePort(t *testing.T) int {
 // connect is Mesh.Operator, which may fail.
 func connect(t *testing.T, m *meshtest.Mesh, options ...meshtest.Option) (*node.Operator, error) {
 	t.Helper()
-	cfg := node.Config{Keys: meshtest.Keys, Master: m.Addr, Envelope: m.Envelope, NativeKey: m.NativeKey, Link: m.Link, TLS: m.TLS}
+	cfg := node.Config{Keys: meshtest.Keys, Master: m.Addr, Ring: m.Ring, Link: m.Link, TLS: m.TLS}
 	for _, o := range options {
 		o(&cfg)
 	}

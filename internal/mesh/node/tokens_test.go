@@ -202,7 +202,7 @@ func TestTokensInAMesh(t *testing.T) {
 
 func TestOperatorWithoutTokenIsDenied(t *testing.T) {
 	m := guardedMesh(t, newIssuer(t))
-	op, err := node.Connect(t.Context(), node.Config{Keys: meshtest.Keys, Master: m.Addr, Envelope: m.Envelope, NativeKey: m.NativeKey, Schema: m.Schema})
+	op, err := node.Connect(t.Context(), node.Config{Keys: meshtest.Keys, Master: m.Addr, Ring: m.Ring, Schema: m.Schema})
 	if err == nil {
 		op.Close()
 	}
@@ -349,7 +349,7 @@ func TestTokensBecomeRequired(t *testing.T) {
 	if err := blind.Master.SetSchema(meshtest.Parse(t, guarded)); err == nil {
 		t.Error("a master without an issuer's key takes a schema that requires tokens")
 	}
-	_, err := master.New(master.Config{Keys: meshtest.Keys, Schema: meshtest.Parse(t, guarded), Envelope: m.Envelope})
+	_, err := master.New(master.Config{Keys: meshtest.Keys, Schema: meshtest.Parse(t, guarded), Ring: m.Ring})
 	if err == nil {
 		t.Error("a master without an issuer's key begins with a schema that requires tokens")
 	}
@@ -452,7 +452,7 @@ func TestRequireNative(t *testing.T) {
 
 	// A master that serves no native links is not used.
 	old := meshtest.New(t, shop, eachMaster(func(c *master.Config) { c.Link = link.SocketIO }))
-	_, err := node.Connect(t.Context(), node.Config{Keys: meshtest.Keys, Master: old.Addr, Link: link.Native, Envelope: m.Envelope, NativeKey: m.NativeKey})
+	_, err := node.Connect(t.Context(), node.Config{Keys: meshtest.Keys, Master: old.Addr, Link: link.Native, Ring: m.Ring})
 	var e *wire.Error
 	if !errors.As(err, &e) || e.Code != wire.CodeDenied || e.Hint == "" {
 		t.Errorf("master by Socket.IO: %v", err)

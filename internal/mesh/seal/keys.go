@@ -1,11 +1,8 @@
 package seal
 
 import (
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha512"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -70,17 +67,17 @@ func validKey(kind, key string) error {
 
 // Fingerprint names the pair of keys by 12 hexadecimal digits that are safe to
 // show: peers with the same fingerprint have the same keys. Each guess at the
-// private key costs as much against the fingerprint as against a sealed message,
-// and since the public key is the salt, guesses cannot be shared between meshes.
+// private key costs as much against the fingerprint as against a native link's first
+// message.
 //
-// For that reason it takes tens of milliseconds: call it once and keep the result.
+// For that reason it takes tens of milliseconds: call it once and keep the result, or
+// use Key.
 func (k Keys) Fingerprint() string {
-	salt := []byte("meshctl fingerprint v1\x00" + k.Public)
-	sum, err := pbkdf2.Key(sha512.New, k.Private, salt, rounds, 6)
+	d, err := derive(k)
 	if err != nil { // only where FIPS 140-only mode refuses a short key
 		return "unavailable"
 	}
-	return hex.EncodeToString(sum)
+	return d.fingerprint
 }
 
 // String shows the fingerprint alone.

@@ -22,6 +22,7 @@ const (
 	EventDrain  = "drain"  // Peer: the sender takes no new requests and will leave
 	EventSchema = "schema" // SchemaUpdate: the master's schema changed
 	EventDenied = "denied" // DenyList: who is revoked now, from the master
+	EventRetire = "retire" // an empty object: the sender has no request under way on this link and sends no more on it
 
 	// Of watching: nobody gets them who did not ask, or was not asked.
 	EventWatch     = "watch"     // Watch: an operator begins or ceases to watch, to the master

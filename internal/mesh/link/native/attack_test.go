@@ -281,17 +281,13 @@ func TestTruncationIsNoticed(t *testing.T) {
 }
 
 func TestWrongKey(t *testing.T) {
-	other, err := NewKey("another private key")
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := newKey("another private key")
 	addr, _ := serve(t, Config{Key: testKey})
 	if _, err := Dial(t.Context(), addr, Config{Key: other}); wire.CodeOf(err) != wire.CodeKeyMismatch {
 		t.Errorf("dial with another key: %v", err)
 	}
 	// A server that only pretends to have the key.
-	forged := &Key{psk: other.psk, id: testKey.id}
-	addr, _ = serve(t, Config{Key: forged})
+	addr, _ = serve(t, Config{Key: other, Find: func(seal.KeyID) *seal.Key { return other }})
 	if _, err := Dial(t.Context(), addr, Config{Key: testKey}); wire.CodeOf(err) != wire.CodeKeyMismatch && !errors.Is(err, seal.ErrKeyMismatch) {
 		t.Errorf("dial a pretender: %v", err)
 	}
@@ -349,7 +345,7 @@ func TestReplayedHandshake(t *testing.T) {
 
 func TestHostileHandshakes(t *testing.T) {
 	addr, _ := serve(t, Config{Key: testKey, Handshake: 300 * time.Millisecond})
-	for _, first := range []any{nil, "", "text", []byte{}, []byte{1}, testKey.id[:], append(testKey.id[:], make([]byte, 48)...), bytes.Repeat([]byte{0}, maxHandshake+1), bytes.Repeat([]byte{0}, 1<<20)} {
+	for _, first := range []any{nil, "", "text", []byte{}, []byte{1}, idOf(testKey), append(idOf(testKey), make([]byte, 48)...), bytes.Repeat([]byte{0}, maxHandshake+1), bytes.Repeat([]byte{0}, 1<<20)} {
 		ws, _, err := websocket.DefaultDialer.Dial("ws://"+addr+Path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -500,8 +496,8 @@ func FuzzRecords(f *testing.F) {
 // FuzzHandshake sends arbitrary first messages.
 func FuzzHandshake(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(testKey.id[:])
-	f.Add(append(testKey.id[:], make([]byte, 64)...))
+	f.Add(idOf(testKey))
+	f.Add(append(idOf(testKey), make([]byte, 64)...))
 	f.Fuzz(func(t *testing.T, first []byte) {
 		h, err := newHandshake(testKey, Hello{Name: "a/1", Protocol: 1}, false)
 		if err != nil {

@@ -8,13 +8,18 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 // Config is what both ends of native links need. The zero value of a limit stands for
 // its default.
 type Config struct {
-	Key    *Key  // required
+	// Key is what links are dialled with. Required.
+	Key *seal.Key
+	// Find gives the key that a peer's first message names, or nil, and may derive keys; if
+	// it is nil itself, only Key is accepted.
+	Find   func(seal.KeyID) *seal.Key
 	Hello  Hello // what this end says of itself
 	Logger *slog.Logger
 	TLS    *tls.Config // of the end that dials: speak TLS like this; nil: plain TCP
@@ -30,6 +35,14 @@ type Config struct {
 func (c *Config) setDefaults() error {
 	if c.Key == nil {
 		return errors.New("native links need a key")
+	}
+	if c.Find == nil {
+		c.Find = func(id seal.KeyID) *seal.Key {
+			if _, own, err := c.Key.Native(); err != nil || own != id {
+				return nil
+			}
+			return c.Key
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

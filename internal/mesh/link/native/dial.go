@@ -107,7 +107,7 @@ func greet(ctx context.Context, ws *websocket.Conn, cfg Config) (*session, error
 		return nil, err
 	}
 	l := &session{ws: ws, log: cfg.Logger, trust: func() {}}
-	l.info = link.Info{ID: uuid.NewString(), RemoteIP: remoteIP(ws), Dialed: true, Transport: Transport, PeerName: hello.Name}
+	l.info = link.Info{ID: uuid.NewString(), RemoteIP: remoteIP(ws), Dialed: true, Transport: Transport, PeerName: hello.Name, Key: cfg.Key}
 	l.start(c, cfg)
 	return l, nil
 }

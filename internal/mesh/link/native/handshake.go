@@ -1,10 +1,6 @@
 package native
 
 import (
-	"crypto/hmac"
-	"crypto/pbkdf2"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,12 +13,8 @@ import (
 )
 
 const (
-	// pskSalt and pskRounds make the pre-shared key of the private key; the rounds are
-	// those of the sealing that JavaScript peers use.
-	pskSalt   = "meshctl native link 1"
-	pskRounds = 100_000
 	// keyIDLen is how many bytes name the pre-shared key in the first message.
-	keyIDLen = 8
+	keyIDLen = len(seal.KeyID{})
 	// maxHello bounds what a peer says of itself in the handshake.
 	maxHello = 4096
 )
@@ -31,26 +23,6 @@ const (
 var prologue = []byte("meshctl native link 1\x00" + Path)
 
 var suite = noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
-
-// Key is the pre-shared key of a mesh. Making one costs a key derivation; it is meant
-// to be made once per process.
-type Key struct {
-	psk []byte
-	id  [keyIDLen]byte
-}
-
-// NewKey derives the key from a mesh's private key.
-func NewKey(privateKey string) (*Key, error) {
-	psk, err := pbkdf2.Key(sha512.New, privateKey, []byte(pskSalt), pskRounds, 32)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of native links: %w", err)
-	}
-	k := &Key{psk: psk}
-	mac := hmac.New(sha256.New, psk)
-	mac.Write([]byte("key id"))
-	copy(k.id[:], mac.Sum(nil))
-	return k, nil
-}
 
 // Hello is what each end says of itself in the handshake, and so cannot be changed or
 // taken away by anybody in between.
@@ -68,16 +40,20 @@ type ciphers struct{ send, receive *noise.CipherState }
 //	<- e, ee, hello
 type handshake struct {
 	state *noise.HandshakeState
-	key   *Key
+	id    seal.KeyID
 	hello []byte
 }
 
-func newHandshake(key *Key, hello Hello, initiator bool) (*handshake, error) {
+func newHandshake(key *seal.Key, hello Hello, initiator bool) (*handshake, error) {
 	return newHandshakeFrom(nil, key, hello, initiator)
 }
 
 // newHandshakeFrom draws the ephemeral key from random; nil is the system's.
-func newHandshakeFrom(random io.Reader, key *Key, hello Hello, initiator bool) (*handshake, error) {
+func newHandshakeFrom(random io.Reader, key *seal.Key, hello Hello, initiator bool) (*handshake, error) {
+	psk, id, err := key.Native()
+	if err != nil {
+		return nil, err
+	}
 	text, err := json.Marshal(hello)
 	if err != nil {
 		return nil, fmt.Errorf("encode hello: %w", err)
@@ -87,29 +63,26 @@ func newHandshakeFrom(random io.Reader, key *Key, hello Hello, initiator bool) (
 	}
 	state, err := noise.NewHandshakeState(noise.Config{
 		CipherSuite: suite, Random: random, Pattern: noise.HandshakeNN, Initiator: initiator,
-		Prologue: prologue, PresharedKey: key.psk, PresharedKeyPlacement: 0,
+		Prologue: prologue, PresharedKey: psk, PresharedKeyPlacement: 0,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("begin the handshake: %w", err)
 	}
-	return &handshake{state, key, text}, nil
+	return &handshake{state, id, text}, nil
 }
 
 // first writes the dialling end's message.
 func (h *handshake) first() ([]byte, error) {
-	message, _, _, err := h.state.WriteMessage(append([]byte(nil), h.key.id[:]...), h.hello)
+	message, _, _, err := h.state.WriteMessage(append([]byte(nil), h.id[:]...), h.hello)
 	return message, err
 }
 
-// answer reads the first message and writes the second, which ends the handshake of the
+// answer reads the first message, which names this handshake's key, and writes the second, which ends the handshake of the
 // accepting end. Whoever sent the first message may have recorded it: only a frame that
 // can be opened proves that the peer is there and knows the key.
 func (h *handshake) answer(message []byte) (reply []byte, peer Hello, c ciphers, err error) {
-	if len(message) < keyIDLen {
-		return nil, peer, c, fmt.Errorf("%w: short handshake", link.ErrProtocol)
-	}
-	if !hmac.Equal(message[:keyIDLen], h.key.id[:]) {
-		return nil, peer, c, fmt.Errorf("handshake: %w", seal.ErrKeyMismatch)
+	if _, err := keyIDOf(message); err != nil {
+		return nil, peer, c, err
 	}
 	text, _, _, err := h.state.ReadMessage(nil, message[keyIDLen:])
 	if err != nil {
@@ -123,6 +96,14 @@ func (h *handshake) answer(message []byte) (reply []byte, peer Hello, c ciphers,
 		return nil, peer, c, fmt.Errorf("handshake: %w", err)
 	}
 	return reply, peer, ciphers{send: toInitiator, receive: toResponder}, nil
+}
+
+// keyIDOf is which key a first message names.
+func keyIDOf(first []byte) (seal.KeyID, error) {
+	if len(first) < keyIDLen {
+		return seal.KeyID{}, fmt.Errorf("%w: short handshake", link.ErrProtocol)
+	}
+	return seal.KeyID(first[:keyIDLen]), nil
 }
 
 // finish reads the second message.

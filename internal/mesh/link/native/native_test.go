@@ -13,18 +13,30 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/linktest"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testKey is derived once for all tests.
-var testKey = func() *Key {
-	k, err := NewKey("test private key")
+var testKey = newKey("test private key")
+
+func newKey(private string) *seal.Key {
+	k, err := seal.NewKey(seal.Keys{Public: "test public key", Private: private})
 	if err != nil {
 		panic(err)
 	}
 	return k
-}()
+}
+
+// idOf is what names a key in the first message.
+func idOf(k *seal.Key) []byte {
+	_, id, err := k.Native()
+	if err != nil {
+		panic(err)
+	}
+	return id[:]
+}
 
 var testLog = slog.New(slog.DiscardHandler)
 

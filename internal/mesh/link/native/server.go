@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -136,7 +137,15 @@ func (s *Server) greet(ws *websocket.Conn, r *http.Request) (*session, error) {
 	if err != nil || kind != websocket.BinaryMessage {
 		return nil, fmt.Errorf("%w: no handshake", link.ErrProtocol)
 	}
-	h, err := newHandshake(s.cfg.Key, s.cfg.Hello, false)
+	id, err := keyIDOf(first)
+	if err != nil {
+		return nil, err
+	}
+	key := s.cfg.Find(id)
+	if key == nil {
+		return nil, fmt.Errorf("handshake: %w: its key has the id %x, which is none of ours", seal.ErrKeyMismatch, id)
+	}
+	h, err := newHandshake(key, s.cfg.Hello, false)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +164,7 @@ func (s *Server) greet(ws *websocket.Conn, r *http.Request) (*session, error) {
 	}
 	ctx := r.Context()
 	l := &session{ws: ws, log: s.cfg.Logger, trust: func() { s.trust(ctx) }}
-	l.info = link.Info{ID: uuid.NewString(), RemoteIP: remoteIP(ws), Transport: Transport, PeerName: hello.Name}
+	l.info = link.Info{ID: uuid.NewString(), RemoteIP: remoteIP(ws), Transport: Transport, PeerName: hello.Name, Key: key}
 	l.start(c, s.cfg)
 	return l, nil
 }

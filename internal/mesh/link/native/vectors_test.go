@@ -66,7 +66,8 @@ func makeVectors(t *testing.T) vectors {
 		}
 	}
 	const private = "randomPrivateKey"
-	key, err := NewKey(private)
+	key := newKey(private)
+	psk, id, err := key.Native()
 	must(err)
 	ephemeral := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 	i, err := newHandshakeFrom(bytes.NewReader(ephemeral(1)), key, Hello{Name: "nodeA/a1", Protocol: 1}, true)
@@ -86,7 +87,7 @@ func makeVectors(t *testing.T) vectors {
 		t.Errorf("the initiator learnt %+v", hello)
 	}
 	v := vectors{
-		PrivateKey: private, PresharedKey: hex.EncodeToString(key.psk), KeyID: hex.EncodeToString(key.id[:]),
+		PrivateKey: private, PresharedKey: hex.EncodeToString(psk), KeyID: hex.EncodeToString(id[:]),
 		Prologue:           hex.EncodeToString(prologue),
 		InitiatorEphemeral: hex.EncodeToString(ephemeral(1)), ResponderEphemeral: hex.EncodeToString(ephemeral(2)),
 		InitiatorHello: string(i.hello), ResponderHello: string(r.hello),

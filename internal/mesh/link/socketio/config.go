@@ -57,7 +57,10 @@ func (q *QueueLimits) setDefaults() {
 
 // Config is what a Server is made of. The zero value of a limit stands for its default.
 type Config struct {
-	// Envelope seals and opens. Required.
+	// Ring has the keys that are accepted: the first message of a link decides under which
+	// of them it lives.
+	Ring *seal.Ring
+	// Envelope, where there is no Ring, seals and opens the messages of all links.
 	Envelope Envelope
 	// Accept serves a link; when it returns the link is closed. It runs on a goroutine
 	// of its own and ends soon after its context or the link has. If it panics, only
@@ -87,8 +90,8 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() error {
-	if c.Envelope == nil {
-		return errors.New("socketio: no envelope configured")
+	if c.Ring == nil && c.Envelope == nil {
+		return errors.New("socketio: no keys configured")
 	}
 	if c.Accept == nil {
 		return errors.New("socketio: nothing configured to accept links")
@@ -123,7 +126,8 @@ func (c *Config) setDefaults() error {
 
 // DialConfig is what Dial needs. The zero value of a limit stands for its default.
 type DialConfig struct {
-	Envelope   Envelope     // seals and opens. Required
+	Key        *seal.Key    // seals and opens
+	Envelope   Envelope     // where there is no Key, seals and opens
 	Logger     *slog.Logger // nil: nothing is logged
 	MaxPayload int          // plaintext bytes of one message, either way; default 1 MiB
 	TLS        *tls.Config  // speak TLS like this; nil: plain TCP
@@ -134,8 +138,11 @@ type DialConfig struct {
 }
 
 func (c *DialConfig) setDefaults() error {
-	if c.Envelope == nil {
-		return errors.New("socketio: no envelope configured")
+	switch {
+	case c.Key != nil:
+		c.Envelope = c.Key.Envelope()
+	case c.Envelope == nil:
+		return errors.New("socketio: no key configured")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -145,6 +152,14 @@ func (c *DialConfig) setDefaults() error {
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
 	c.Queues.setDefaults()
 	return nil
+}
+
+// envelope is what seals the messages of one link.
+func (c *Config) envelope() Envelope {
+	if c.Ring != nil {
+		return c.Ring.ForLink()
+	}
+	return c.Envelope
 }
 
 // maxFrame is the longest WebSocket message that is read, in bytes.

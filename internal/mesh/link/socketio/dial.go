@@ -96,7 +96,7 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 	nc.left = -1
 
 	s := newSession(cfg.Envelope, cfg.Logger, cfg.Queues)
-	s.info = link.Info{ID: hs.id, RemoteIP: remoteIP(ws.RemoteAddr()), Dialed: true, Transport: Transport}
+	s.info = link.Info{ID: hs.id, RemoteIP: remoteIP(ws.RemoteAddr()), Dialed: true, Transport: Transport, Key: cfg.Key}
 	s.maxBody = min(cfg.MaxPayload, (hs.maxPayload-packetOverhead-seal.SealedLen(0))/2)
 	noisy := rate.Sometimes{First: 3, Interval: time.Second}
 	s.unopened = func(s *session, event string, err error) {

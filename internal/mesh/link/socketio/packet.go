@@ -114,7 +114,7 @@ func known(event string) bool {
 	switch event {
 	case wire.EventDeclare, wire.EventDeclared, wire.EventAddNode, wire.EventRemoveNode,
 		wire.EventError, wire.EventCommand, wire.EventResponse,
-		wire.EventCancel, wire.EventDrain, wire.EventSchema:
+		wire.EventCancel, wire.EventDrain, wire.EventSchema, wire.EventDenied, wire.EventRetire:
 		return true
 	}
 	return false

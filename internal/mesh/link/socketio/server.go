@@ -236,7 +236,7 @@ func (s *Server) bind(so *socket.Socket, next func(*socket.ExtendedError)) {
 		next(socket.NewExtendedError("not connected through the guard", nil))
 		return
 	}
-	l := newSession(s.cfg.Envelope, s.log, s.cfg.Queues)
+	l := newSession(s.cfg.envelope(), s.log, s.cfg.Queues)
 	l.info = link.Info{ID: string(so.Id()), Transport: Transport}
 	if c.ip.IsValid() {
 		l.info.RemoteIP = c.ip.String()

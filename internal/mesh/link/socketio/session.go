@@ -91,7 +91,13 @@ func newSession(envelope Envelope, log *slog.Logger, q QueueLimits) *session {
 
 var _ link.Link = (*session)(nil)
 
-func (s *session) Info() link.Info { return s.info }
+func (s *session) Info() link.Info {
+	info := s.info
+	if e, ok := s.envelope.(*seal.LinkEnvelope); ok {
+		info.Key = e.Key()
+	}
+	return info
+}
 
 // fail ends the link at once.
 func (s *session) fail(reason error) {
