@@ -24,6 +24,9 @@ type Picture struct {
 	Requests []Live // in flight, oldest first, and those that ended within the last second
 	Queues   []Queue
 	Events   []Event // oldest first, the last 10,000
+	// EventCount is how many events there ever were, so that a reader finds those that
+	// are new to it at the end of Events.
+	EventCount uint64
 }
 
 // Totals adds up the mesh.

@@ -16,6 +16,8 @@ type Update struct {
 	Status *Status `json:"status,omitempty"`
 	Mesh   *Mesh   `json:"mesh,omitempty"`
 	Report *Report `json:"report,omitempty"`
+	// Past is in the key frames of recordings only.
+	Past *Past `json:"past,omitempty"`
 	// Lost counts reports that the master could not pass on to this watcher.
 	Lost uint64 `json:"lost,omitempty"`
 }
@@ -93,13 +95,20 @@ type CommandCount struct {
 	BytesIn  uint64 `json:"bytes_in,omitempty"`
 	// Latency has those buckets of the histogram that changed, with their totals. See
 	// BucketOf.
-	Latency []Bucket `json:"latency,omitempty"`
+	Latency Buckets `json:"latency,omitempty"`
+	// Late says that the histogram up to now was left out of this Full report for its
+	// size: what a later report brings of it first is no news.
+	Late bool `json:"late,omitempty"`
 }
+
+// Buckets is some of the buckets of a histogram, by index. In JSON it is [index, count,
+// index, count, …].
+type Buckets []Bucket
 
 // Bucket is one bucket of a latency histogram and how many requests fell into it.
 type Bucket struct {
-	Index int    `json:"i"`
-	Count uint64 `json:"n"`
+	Index int
+	Count uint64
 }
 
 // LinkCount describes one link of the reporting node.

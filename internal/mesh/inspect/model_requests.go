@@ -1,0 +1,322 @@
+package inspect
+
+import (
+	"slices"
+	"time"
+)
+
+// Of requests that nobody saw under way, so many that failed, and that succeeded, are
+// shown at a time.
+const (
+	maxFlashFailed = 500
+	maxFlashOK     = 50
+)
+
+// requestTable has the requests under way, joined from what both ends say.
+type requestTable struct {
+	rows   map[rowKey]*row
+	order  []*row // by started; those that are gone are left out when it is next sorted
+	fresh  []*row // not yet in order
+	resort bool
+	// Those that were never seen under way.
+	flashedFailed, flashedOK int
+}
+
+// rowKey joins the two ends of a request. A reporter speaks for its own end only, so
+// that nobody can touch the requests of others.
+type rowKey struct{ uid, caller, target string }
+
+// row is one request.
+type row struct {
+	key     rowKey
+	live    Live
+	started time.Time
+	out, in rowEnd
+	flash   *int // counts it: see flashed
+	gone    bool // no longer in rows
+}
+
+// rowEnd is one of the two ends of a request.
+type rowEnd struct {
+	node  *nodeState // nil: has not reported it, or no longer does
+	gen   uint64     // of the node's table
+	phase string
+}
+
+func (r *row) end(dir string) *rowEnd {
+	if dir == In {
+		return &r.in
+	}
+	return &r.out
+}
+
+// phase is the callee's, where it says one.
+func (r *row) phase() string {
+	switch {
+	case r.in.node != nil:
+		return r.in.phase
+	case r.live.Phase == PhaseResponding:
+		return PhaseResponding
+	}
+	return r.out.phase
+}
+
+// keyOf gives the key of a request that n reports, with n at its own end.
+func keyOf(n *nodeState, q *Request) (rowKey, bool) {
+	switch q.Dir {
+	case Out:
+		q.Caller = n.name
+	case In:
+		q.Target = n.name
+	default:
+		return rowKey{}, false
+	}
+	return rowKey{q.UID, q.Caller, q.Target}, q.UID != ""
+}
+
+// foldTable takes the requests that n has under way.
+func (m *Model) foldTable(n *nodeState, r *Report) {
+	var list []Request
+	n.inFlight = 0
+	if r.InFlight != nil {
+		list = r.InFlight.Requests[:min(len(r.InFlight.Requests), maxNodeLive)]
+		n.inFlight = max(r.InFlight.Total, len(list))
+	}
+	before := n.table
+	n.table = make([]*row, 0, len(list))
+	for i := range list {
+		if row := m.under(n, &list[i]); row != nil {
+			n.table = append(n.table, row)
+		}
+	}
+	sampled := r.FinishedOf > uint64(len(r.Finished))
+	for _, row := range before {
+		for _, e := range []*rowEnd{&row.out, &row.in} {
+			if e.node == n && e.gen != n.tableGen {
+				m.vanished(row, e, sampled)
+			}
+		}
+	}
+}
+
+// under notes that n has q under way.
+func (m *Model) under(n *nodeState, q *Request) *row {
+	t := &m.requests
+	key, ok := keyOf(n, q)
+	if !ok {
+		return nil
+	}
+	started := m.ago(q.AgeMillis)
+	w := t.rows[key]
+	switch {
+	case w == nil:
+		if len(t.rows) >= maxLive {
+			return nil
+		}
+		w = &row{key: key, started: started, live: Live{Request: *q}}
+		t.rows[key] = w
+		t.fresh = append(t.fresh, w)
+	case q.Dir == Out && w.out.node == nil && w.started.Sub(started) > 20*time.Millisecond:
+		w.started, t.resort = started, true // the caller knows when it began
+	}
+	e := w.end(q.Dir)
+	e.node, e.gen, e.phase = n, n.tableGen, q.Phase
+	l := &w.live
+	if q.Payload != nil {
+		l.Payload, l.Cut = q.Payload, q.Cut
+	}
+	if l.TimeoutMillis == 0 {
+		l.TimeoutMillis = q.TimeoutMillis
+	}
+	if l.Group == "" {
+		l.Group = q.Group
+	}
+	if q.Dir == Out {
+		l.Kind, l.Dir = q.Kind, Out
+	}
+	l.Bytes, l.Attempt = max(l.Bytes, q.Bytes), max(l.Attempt, q.Attempt)
+	if l.Ended.IsZero() {
+		l.Phase = w.phase()
+	}
+	return w
+}
+
+// finished takes a request that ended at n.
+func (m *Model) finished(n *nodeState, q *Request) {
+	t := &m.requests
+	key, ok := keyOf(n, q)
+	if !ok {
+		return
+	}
+	if q.Code != "" {
+		m.requestFailed(n, q)
+	}
+	w := t.rows[key]
+	if w == nil {
+		count := m.requests.flash(q)
+		if count == nil {
+			return
+		}
+		ended := m.ago(q.EndedAgo)
+		w = &row{key: key, started: ended.Add(-fromMillis(q.AgeMillis)), live: Live{Request: *q, Ended: ended}, flash: count}
+		t.rows[key] = w
+		t.fresh = append(t.fresh, w)
+	}
+	*w.end(q.Dir) = rowEnd{}
+	l := &w.live
+	if q.Dir == In && w.out.node != nil && l.Ended.IsZero() {
+		l.Phase = PhaseResponding // the caller has yet to hear of it
+	} else {
+		if l.Ended.IsZero() {
+			l.Ended = m.ago(q.EndedAgo)
+		}
+		l.Took, l.Phase = fromMillis(q.AgeMillis), PhaseDone
+	}
+	if q.Dir == Out || l.Code == "" {
+		l.Code, l.Error = q.Code, q.Error
+	}
+	l.ResultBytes = max(l.ResultBytes, q.ResultBytes)
+}
+
+// flash counts a request that nobody saw under way; nil when there is no room for it.
+func (t *requestTable) flash(q *Request) *int {
+	count, most := &t.flashedOK, maxFlashOK
+	if q.Code != "" {
+		count, most = &t.flashedFailed, maxFlashFailed
+	}
+	if *count >= most || len(t.rows) >= maxLive {
+		return nil
+	}
+	*count++
+	return count
+}
+
+// vanished notes that an end no longer has a request, without a word of how it ended.
+// Where not all ends are told (sampled) it ended well: failures are told first. Else it
+// is somebody else's now, or the report that told was lost.
+func (m *Model) vanished(w *row, e *rowEnd, sampled bool) {
+	caller := e == &w.out
+	*e = rowEnd{}
+	l := &w.live
+	switch {
+	case !l.Ended.IsZero():
+	case !caller && w.out.node != nil:
+		l.Phase = PhaseResponding
+	case sampled || l.Phase == PhaseResponding:
+		l.Ended, l.Took, l.Phase = m.now, m.now.Sub(w.started), PhaseDone
+	case w.in.node != nil:
+		l.Phase = w.phase()
+	default:
+		m.requests.remove(w)
+	}
+}
+
+// leave takes away the ends of a node that is gone.
+func (t *requestTable) leave(n *nodeState) {
+	for _, w := range n.table {
+		for _, e := range []*rowEnd{&w.out, &w.in} {
+			if e.node == n {
+				*e = rowEnd{}
+			}
+		}
+		if w.live.Ended.IsZero() {
+			if w.out.node == nil && w.in.node == nil {
+				t.remove(w)
+			} else {
+				w.live.Phase = w.phase()
+			}
+		}
+	}
+	n.table = nil
+}
+
+func (t *requestTable) remove(w *row) {
+	if w.gone {
+		return
+	}
+	w.gone = true
+	delete(t.rows, w.key)
+	if w.flash != nil {
+		*w.flash--
+	}
+}
+
+// sweep brings order up to date.
+func (t *requestTable) sweep(now time.Time) {
+	if t.resort {
+		slices.SortFunc(t.order, byStart)
+		t.resort = false
+	}
+	slices.SortFunc(t.fresh, byStart)
+	t.order = mergeRows(t.order, t.fresh)
+	clear(t.fresh)
+	t.fresh = t.fresh[:0]
+	kept := t.order[:0]
+	for _, w := range t.order {
+		if !w.gone && !w.live.Ended.IsZero() && now.Sub(w.live.Ended) > endedStays {
+			t.expire(w)
+		}
+		if !w.gone {
+			kept = append(kept, w)
+		}
+	}
+	clear(t.order[len(kept):])
+	t.order = kept
+}
+
+func byStart(a, b *row) int { return a.started.Compare(b.started) }
+
+// mergeRows puts b, which is sorted, into a, which is as well.
+func mergeRows(a, b []*row) []*row {
+	i, j := len(a)-1, len(b)-1
+	a = append(a, b...)
+	for k := len(a) - 1; j >= 0; k-- {
+		if i >= 0 && a[i].started.After(b[j].started) {
+			a[k] = a[i]
+			i--
+		} else {
+			a[k] = b[j]
+			j--
+		}
+	}
+	return a
+}
+
+// list appends what is under way, the oldest first, to dst.
+func (t *requestTable) list(dst []Live, now time.Time) []Live {
+	t.sweep(now)
+	for _, w := range t.order {
+		dst = append(dst, w.live)
+		l := &dst[len(dst)-1]
+		l.Timeout = time.Duration(l.TimeoutMillis) * time.Millisecond
+		l.Age = max(0, now.Sub(w.started))
+		if !l.Ended.IsZero() {
+			l.Age = l.Took
+		}
+		switch {
+		case w.out.node != nil:
+			l.Node = w.out.node.name
+		case w.in.node != nil:
+			l.Node = w.in.node.name
+		}
+	}
+	return dst
+}
+
+// expire takes a request away that ended a while ago. One that its caller has given up
+// and that runs on is shown again as what it is.
+func (t *requestTable) expire(w *row) {
+	if w.in.node == nil {
+		t.remove(w)
+		return
+	}
+	l := &w.live
+	l.Ended, l.Took, l.Code, l.Error, l.Phase = time.Time{}, 0, "", "", w.in.phase
+}
+
+func fromMillis(f float64) time.Duration {
+	if !(f > 0) {
+		return 0
+	}
+	return time.Duration(min(f, 24*3600*1000) * float64(time.Millisecond))
+}

@@ -1,0 +1,195 @@
+package inspect
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// world feeds a model by a clock of its own.
+type world struct {
+	t   *testing.T
+	m   *Model
+	now time.Time
+	seq map[string]uint64
+}
+
+func newWorld(t *testing.T, nodes ...string) *world {
+	w := &world{t: t, m: NewModel(), now: time.UnixMilli(1_700_000_000_000), seq: map[string]uint64{}}
+	w.apply(Update{Status: &Status{Connected: true, Master: "127.0.0.1:4000"}})
+	w.mesh(nodes...)
+	return w
+}
+
+func (w *world) apply(u Update) {
+	u.At = w.now.UnixMilli()
+	w.m.Apply(u)
+}
+
+func info(name string) wire.NodeInfo {
+	worker, variant, _ := cutName(name)
+	return wire.NodeInfo{Worker: worker, Variant: variant, Kind: wire.KindMeshctl, Since: 1}
+}
+
+func cutName(name string) (worker, variant string, ok bool) {
+	for i := range name {
+		if name[i] == '/' {
+			return name[:i], name[i+1:], true
+		}
+	}
+	return name, "", false
+}
+
+func (w *world) mesh(nodes ...string) {
+	m := &Mesh{Schema: json.RawMessage(testSchema)}
+	for _, name := range nodes {
+		m.Nodes = append(m.Nodes, info(name))
+	}
+	w.apply(Update{Mesh: m})
+}
+
+const testSchema = `{
+	"shop": {"_allow": ["mailer"], "_connect": ["billing"], "_commands": {"_balanced": {"status": null}, "_broadcast": {}}},
+	"billing": {"_allow": ["shop"], "_connect": [], "_commands": {"_balanced": {"quote": null}, "_broadcast": {}}}
+}`
+
+// report sends r as the node's next.
+func (w *world) report(node string, r Report) {
+	w.seq[node]++
+	r.Node, r.Seq, r.EveryMillis = node, w.seq[node], 100
+	if r.Instance == "" {
+		r.Instance = "i1"
+	}
+	w.apply(Update{Report: &r})
+}
+
+func (w *world) pass(d time.Duration) { w.now = w.now.Add(d) }
+
+func (w *world) picture() *Picture { return w.m.Picture(w.now) }
+
+func (w *world) node(name string) Node {
+	w.t.Helper()
+	p := w.picture()
+	i := slices.IndexFunc(p.Nodes, func(n Node) bool { return n.Name == name })
+	if i < 0 {
+		w.t.Fatalf("no node %s in %+v", name, p.Nodes)
+	}
+	return p.Nodes[i]
+}
+
+func (w *world) command(name string) Command {
+	w.t.Helper()
+	p := w.picture()
+	i := slices.IndexFunc(p.Commands, func(c Command) bool { return c.Name == name })
+	if i < 0 {
+		w.t.Fatalf("no command %s in %+v", name, p.Commands)
+	}
+	return p.Commands[i]
+}
+
+func count(dir string, ok, failed uint64, took time.Duration) CommandCount {
+	c := CommandCount{Command: "billing.quote", Dir: dir, Started: ok + failed, OK: ok}
+	if failed > 0 {
+		c.Errors = map[wire.Code]uint64{wire.CodeTimeout: failed}
+	}
+	if ok+failed > 0 {
+		c.Latency = []Bucket{{BucketOf(took), ok + failed}}
+	}
+	return c
+}
+
+func TestTotalsAndRates(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	w.report("shop/1", Report{Full: true, Commands: []CommandCount{count(Out, 1000, 0, time.Millisecond)}})
+	w.report("billing/1", Report{Full: true, Commands: []CommandCount{count(In, 1000, 0, time.Millisecond)}})
+	if c := w.command("billing.quote"); c.Calls != 1000 || c.Rate != 0 {
+		t.Errorf("what was before counts in totals alone: %+v", c)
+	}
+	for i := range uint64(40) {
+		w.pass(100 * time.Millisecond)
+		w.report("shop/1", Report{Commands: []CommandCount{count(Out, 1000+(i+1)*9, i+1, 20*time.Millisecond)}})
+		w.report("billing/1", Report{Commands: []CommandCount{count(In, 1000+(i+1)*10, 0, 10*time.Millisecond)}})
+	}
+	c := w.command("billing.quote")
+	if c.Calls != 1400 || c.Failed != 40 || c.Errors[wire.CodeTimeout] != 40 {
+		t.Errorf("totals are wrong: %+v", c)
+	}
+	if c.Rate < 95 || c.Rate > 105 || c.ErrRate < 9 || c.ErrRate > 11 {
+		t.Errorf("rates are %v and %v, want 100 and 10", c.Rate, c.ErrRate)
+	}
+	if c.P50 < 19*time.Millisecond || c.P50 > 21*time.Millisecond {
+		t.Errorf("p50 is %s", c.P50)
+	}
+	if len(c.ByNode) != 1 || c.ByNode[0].Calls != 1400 || c.ByNode[0].P50 > 11*time.Millisecond {
+		t.Errorf("by node: %+v", c.ByNode)
+	}
+	p := w.picture()
+	if p.Totals.Calls != 1400 || p.Totals.Errors != 40 || p.Totals.Nodes != 2 {
+		t.Errorf("totals: %+v", p.Totals)
+	}
+	if n := w.node("shop/1"); n.RateOut < 95 || n.RateIn != 0 || n.Health != Degraded {
+		t.Errorf("shop: %+v", n)
+	}
+	if len(p.History) != 4 || p.History[3].Calls != 100 || p.History[3].P50 < 19*time.Millisecond {
+		t.Errorf("history: %+v", p.History)
+	}
+	// Another instance begins at nothing.
+	w.report("shop/1", Report{Instance: "i2", Full: true, Commands: []CommandCount{count(Out, 5, 0, time.Millisecond)}})
+	if c := w.command("billing.quote"); c.Calls != 1405 || c.Rate < 0 || c.Rate > 110 {
+		t.Errorf("after a restart: %+v", c)
+	}
+	w.pass(20 * time.Second)
+	if c := w.command("billing.quote"); c.Rate != 0 || c.P50 == 0 {
+		t.Errorf("at rest: %+v", c)
+	}
+	if n := w.node("shop/1"); n.Health != Stale {
+		t.Errorf("without reports: %+v", n)
+	}
+}
+
+func request(dir, uid string, age float64, phase string) Request {
+	return Request{UID: uid, Dir: dir, Caller: "shop/1", Target: "billing/1", Command: "billing.quote", Kind: KindBalanced, Phase: phase, AgeMillis: age}
+}
+
+func table(rs ...Request) *InFlight { return &InFlight{Total: len(rs), Requests: rs} }
+
+func TestRequestsAreJoined(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	w.report("shop/1", Report{Full: true, InFlight: table(request(Out, "u1", 50, PhaseSent), request(Out, "u2", 10, PhaseSent))})
+	if p := w.picture(); len(p.Requests) != 2 || p.Requests[0].UID != "u1" || p.Requests[0].Phase != PhaseSent || p.Requests[0].Age != 50*time.Millisecond {
+		t.Fatalf("%+v", p.Requests)
+	}
+	w.report("billing/1", Report{Full: true, InFlight: table(request(In, "u1", 40, PhaseRunning))})
+	p := w.picture()
+	if len(p.Requests) != 2 || p.Requests[0].Phase != PhaseRunning || p.Requests[0].Node != "shop/1" {
+		t.Fatalf("%+v", p.Requests)
+	}
+	// The callee is done, the caller has not heard of it.
+	done := request(In, "u1", 90, PhaseDone)
+	w.report("billing/1", Report{Finished: []Request{done}, FinishedOf: 1, InFlight: table()})
+	if p := w.picture(); p.Requests[0].Phase != PhaseResponding || !p.Requests[0].Ended.IsZero() {
+		t.Fatalf("%+v", p.Requests[0])
+	}
+	failed := request(Out, "u1", 100, PhaseDone)
+	failed.Code, failed.Error = wire.CodeHandlerError, "card declined"
+	w.report("shop/1", Report{Finished: []Request{failed}, FinishedOf: 1, InFlight: table(request(Out, "u2", 20, PhaseSent))})
+	if p := w.picture(); len(p.Requests) != 2 || p.Requests[0].Code != wire.CodeHandlerError || p.Requests[0].Ended.IsZero() || p.Requests[0].Took != 100*time.Millisecond {
+		t.Fatalf("%+v", p.Requests)
+	}
+	if e := w.picture().Events; len(e) != 1 || e[0].Type != "request_failed" || e[0].UID != "u1" {
+		t.Errorf("%+v", e)
+	}
+	w.pass(endedStays + time.Millisecond)
+	if p := w.picture(); len(p.Requests) != 1 || p.Requests[0].UID != "u2" {
+		t.Errorf("%+v", p.Requests)
+	}
+	// Nobody can end the requests of others.
+	forged := request(Out, "u2", 1, PhaseDone)
+	w.report("billing/1", Report{Finished: []Request{forged}, FinishedOf: 1})
+	if p := w.picture(); p.Requests[0].UID != "u2" || !p.Requests[0].Ended.IsZero() {
+		t.Errorf("%+v", p.Requests)
+	}
+}
