@@ -20,6 +20,7 @@ var layers = [][]string{
 	{"cmd/meshctl"},
 	{"internal/cli"},
 	{"internal/tui"},
+	{"internal/tui/screen", "internal/tui/tuitest"},
 	{"internal/demo"},
 	{"internal/config", "internal/mesh/meshtest"},
 	{"internal/mesh/master", "internal/mesh/node"},

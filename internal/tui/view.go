@@ -1,0 +1,257 @@
+package tui
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/tui/screen"
+)
+
+// Lines of the frame: the header, the tabs, the line of the page's title, which is the
+// banner when there is something to say, the page, and the footer.
+const (
+	tabsLine = 1
+	bodyLine = 3
+)
+
+// chrome is how many lines are not the page's.
+func (r *root) chrome() int {
+	if r.timeline != nil {
+		return bodyLine + 2
+	}
+	return bodyLine + 1
+}
+
+func (r *root) fits() bool { return r.width >= minWidth && r.height >= minHeight }
+
+// View gives the frame. It draws only when something changed since the last one.
+func (r *root) View() tea.View {
+	if r.frame == "" {
+		r.frame = strings.Join(r.draw(), "\n")
+	}
+	v := tea.NewView(r.frame)
+	v.AltScreen = true
+	v.WindowTitle = screen.Clean("meshctl " + r.title)
+	if r.mouse {
+		v.MouseMode = tea.MouseModeCellMotion
+	}
+	return v
+}
+
+// draw gives exactly r.height lines of exactly r.width columns.
+func (r *root) draw() []string {
+	if r.width <= 0 || r.height <= 0 {
+		return nil
+	}
+	if !r.fits() {
+		lines := []string{screen.NewLine(r.width, screen.Style{}).Text(
+			fmt.Sprintf("meshctl needs %d×%d; this window is %d×%d", minWidth, minHeight, r.width, r.height), r.theme.Text).String()}
+		return r.fill(lines, r.height)
+	}
+	env := r.env()
+	lines := []string{r.header(), r.tabBar(), r.titleLine(env)}
+	var body []string
+	if r.help != nil {
+		body = r.help.draw(env)
+	} else {
+		body = r.front().Draw(env)
+	}
+	for _, line := range body[:min(len(body), env.Height)] {
+		lines = append(lines, screen.Exactly(line, r.width))
+	}
+	lines = r.fill(lines, bodyLine+env.Height)
+	if r.timeline != nil {
+		lines = append(lines, r.timeBar())
+	}
+	return append(lines, r.footer())
+}
+
+func (r *root) fill(lines []string, height int) []string {
+	blank := strings.Repeat(" ", r.width)
+	for len(lines) < height {
+		lines = append(lines, blank)
+	}
+	return lines
+}
+
+// header says which mesh this is, how it is, and its totals.
+func (r *root) header() string {
+	t, p := r.theme, r.picture
+	l := screen.NewLine(r.width, screen.Style{})
+	l.Text(" meshctl ", t.Title).Text(r.title, t.Muted)
+	switch {
+	case r.timeline != nil:
+		l.Text("  ▶ replay", t.Warn)
+	case p.At.IsZero() || p.Status == (inspect.Status{}):
+		l.Text("  ○ connecting", t.Warn)
+	case p.Status.Connected:
+		l.Text("  ● live", t.Good)
+	default:
+		l.Text("  ✖ master lost", t.Bad)
+	}
+	type total struct {
+		value, unit string
+		style       screen.Style
+	}
+	bad := t.Text
+	if p.Totals.ErrorRate > 0 {
+		bad = t.Bad
+	}
+	totals := []total{ // the last ones go first when there is no room
+		{strconv.Itoa(p.Totals.Nodes), "nodes", t.Text},
+		{screen.Count(uint64(max(0, p.Totals.InFlight))), "in flight", t.Text},
+		{screen.Rate(p.Totals.Rate), "calls/s", t.Text},
+		{screen.Rate(p.Totals.ErrorRate), "errors/s", bad},
+		{screen.Latency(p.Totals.P99), "p99", t.Text},
+		{strconv.Itoa(p.Totals.Links), "links", t.Text},
+	}
+	width := func() (n int) {
+		for _, x := range totals {
+			n += screen.Width(x.value) + 1 + len(x.unit) + 3
+		}
+		return n
+	}
+	for len(totals) > 0 && width() > l.Left()-1 {
+		totals = totals[:len(totals)-1]
+	}
+	l.Fill(l.Left()-width(), screen.Style{})
+	for i, x := range totals {
+		if i > 0 {
+			l.Text(" · ", t.Faint)
+		}
+		l.Text(x.value, x.style.With(screen.Bold)).Text(" "+x.unit, t.Muted)
+	}
+	return l.String()
+}
+
+type tabSpan struct{ from, to, tab int }
+
+// tabSpans says where the tabs are. In a narrow window only the active one has its name.
+func (r *root) tabSpans() []tabSpan {
+	for _, short := range []bool{false, true} {
+		var spans []tabSpan
+		at := 1
+		for i := range r.tabs {
+			w := screen.Width(r.tabText(i, short)) + 2
+			spans = append(spans, tabSpan{at, at + w, i})
+			at += w + 1
+		}
+		if at <= r.width || short {
+			return spans
+		}
+	}
+	return nil
+}
+
+func (r *root) tabText(i int, short bool) string {
+	n := strconv.Itoa(i + 1)
+	if short && i != r.tab {
+		return n
+	}
+	return n + " " + r.tabs[i][0].Title()
+}
+
+func (r *root) tabBar() string {
+	l := screen.NewLine(r.width, screen.Style{})
+	for i, s := range r.tabSpans() {
+		text := r.tabText(i, false)
+		if screen.Width(text)+2 > s.to-s.from {
+			text = r.tabText(i, true)
+		}
+		l.To(s.from)
+		if i == r.tab {
+			l.Text(" "+text+" ", r.theme.Tab)
+			continue
+		}
+		number, name, _ := strings.Cut(text, " ")
+		l.Text(" "+number, r.theme.Key).Text(" "+name, r.theme.Muted)
+	}
+	return l.String()
+}
+
+// titleLine has the breadcrumbs, filter and order, or the banner.
+func (r *root) titleLine(env Env) string {
+	t := r.theme
+	if !r.frozen.IsZero() {
+		return screen.NewLine(r.width, t.Notice).Text(fmt.Sprintf(
+			" ❄ frozen %s ago; the mesh goes on. f goes on too", screen.Span(r.clock().Sub(r.frozen))), screen.Style{}).String()
+	}
+	if r.timeline == nil && env.Stale && r.picture.Status != (inspect.Status{}) {
+		text := " ✖ master lost"
+		if !r.picture.Since.IsZero() {
+			text += " " + screen.Span(r.picture.At.Sub(r.picture.Since)) + " ago"
+		}
+		if reason := r.picture.Status.Reason; reason != "" {
+			text += ": " + reason
+		}
+		return screen.NewLine(r.width, t.Banner).Text(text+" · reconnecting; what you see is old", screen.Style{}).String()
+	}
+	l := screen.NewLine(r.width, screen.Style{})
+	l.Text(" ", t.Text)
+	for i, p := range r.tabs[r.tab] {
+		if i > 0 {
+			l.Text(" › ", t.Faint)
+		}
+		l.Text(p.Title(), t.Accent)
+	}
+	if f, ok := r.front().(Filterer); ok {
+		n, of := f.Shown()
+		if f.Filter() == "" {
+			l.Text("  "+strconv.Itoa(of), t.Muted)
+		} else {
+			l.Text(fmt.Sprintf("  %d of %d", n, of), t.Muted).Text("  /"+f.Filter(), t.Warn)
+		}
+	}
+	if s, ok := r.front().(Sorter); ok {
+		if column, desc := s.Sorted(); column != "" {
+			arrow := " ▲ "
+			if desc {
+				arrow = " ▼ "
+			}
+			if text := "by " + column + arrow; l.Left() > screen.Width(text)+1 {
+				l.Fill(l.Left()-screen.Width(text), screen.Style{}).Text(text, t.Muted)
+			}
+		}
+	}
+	return l.String()
+}
+
+// footer has what is asked, what was told, or the keys.
+func (r *root) footer() string {
+	t := r.theme
+	l := screen.NewLine(r.width, screen.Style{})
+	if r.prompt != nil {
+		r.prompt.draw(r, l)
+		return l.String()
+	}
+	if r.flash.text != "" && r.clock().Before(r.until) {
+		st, mark := t.Info, " ● "
+		if r.flash.bad {
+			st, mark = t.Bad, " ✖ "
+		}
+		return l.Text(mark+r.flash.text, st).String()
+	}
+	for _, b := range r.bindings() {
+		text := b.String() + " " + b.Help
+		if !b.Hint || screen.Width(text)+2 > l.Left() {
+			continue
+		}
+		l.Text(" "+b.String(), t.Key).Text(" "+b.Help+" ", t.Muted)
+	}
+	return l.String()
+}
+
+// bindings are the keys that mean something now: the page's, then the root's.
+func (r *root) bindings() []Binding {
+	bs := r.front().Keys()
+	for _, a := range rootActions() {
+		if a.when == nil || a.when(r) {
+			bs = append(bs[:len(bs):len(bs)], a.Binding)
+		}
+	}
+	return bs
+}
