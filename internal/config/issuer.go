@@ -113,16 +113,7 @@ func ReadToken(path string) (token identity.Token, warning string, err error) {
 // WriteToken writes a token to a file (mode 0600), which appears complete and replaces
 // a former one.
 func WriteToken(path string, t identity.Token) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write token: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = io.WriteString(tmp, string(t)+"\n")
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
+	if err := replaceFile(path, []byte(string(t)+"\n")); err != nil {
 		return fmt.Errorf("write token: %w", err)
 	}
 	return nil

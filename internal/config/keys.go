@@ -16,9 +16,11 @@ import (
 // KeysFileName is the keys file that is looked for where none is named.
 const KeysFileName = "keys.yaml"
 
-// KeyRing is a pair of keys and where they came from.
+// KeyRing is the keys that were found and where they came from.
 type KeyRing struct {
-	Keys seal.Keys
+	Keys seal.Keys // for new links
+	// Accepted are further keys that links may come with.
+	Accepted []seal.Keys
 	// Source is the keys file, or "environment".
 	Source string
 	// Created says that this call drew the keys and wrote the file.
@@ -26,6 +28,15 @@ type KeyRing struct {
 	// Warning says, where it is not empty, why the file is not safe as it lies
 	// there, and what to type against it.
 	Warning string
+}
+
+// environmentSource is KeyRing.Source of keys that are in no file.
+const environmentSource = "environment"
+
+// Open makes the ring that a process lives with. What becomes of it is written to the
+// keys file, if the keys come from one.
+func (r KeyRing) Open() (*seal.Ring, error) {
+	return seal.NewRing(append([]seal.Keys{r.Keys}, r.Accepted...), r.store())
 }
 
 // LoadKeys is FindKeys, but makes the user's own keys file with random keys when
@@ -65,7 +76,7 @@ func (c *Config) FindKeys() (KeyRing, error) {
 		if err := keys.Validate(); err != nil {
 			return KeyRing{}, fmt.Errorf("keys of the environment: %w", err)
 		}
-		return KeyRing{Keys: keys, Source: "environment"}, nil
+		return KeyRing{Keys: keys, Source: environmentSource}, nil
 	}
 	if c.KeysFile != "" {
 		path := c.env.path(c.KeysFile)
@@ -104,7 +115,7 @@ func ReadKeysFile(path string) (KeyRing, error) {
 	if err != nil {
 		return KeyRing{}, err
 	}
-	ring := KeyRing{Keys: keys, Source: path}
+	ring := KeyRing{Keys: keys[0], Accepted: keys[1:], Source: path}
 	// Windows has access lists, which the mode bits do not tell of.
 	if st, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
 		ring.Warning = fmt.Sprintf("keys file %s can be read by others (mode %04o): chmod 600 %s", path, st.Mode().Perm(), quote(path))
@@ -125,38 +136,6 @@ func quote(path string) string {
 	return path
 }
 
-func parseKeys(name string, data []byte) (seal.Keys, error) {
-	var keys seal.Keys
-	fields, problems := parseFlat(name, data)
-	for _, f := range fields {
-		text, tag, err := f.scalar()
-		switch {
-		case f.key != "public" && f.key != "private":
-			problems = append(problems, Problem{f.where, fmt.Sprintf("unknown key %q: a keys file has public and private", clip(f.key))})
-		case err != nil:
-			problems = append(problems, Problem{f.where, f.key + ": " + err.Error()})
-		case tag != "!!str":
-			problems = append(problems, Problem{f.where, f.key + ": is not a text: write it in quotes"})
-		case text == "":
-			problems = append(problems, Problem{f.where, f.key + ": is empty"})
-		case f.key == "public":
-			keys.Public = text
-		default:
-			keys.Private = text
-		}
-	}
-	if len(problems) == 0 && (keys.Public == "" || keys.Private == "") {
-		problems = Problems{{name + ":1", "a keys file has two lines, \"public: …\" and \"private: …\""}}
-	}
-	if len(problems) > 0 {
-		return seal.Keys{}, problems
-	}
-	if err := keys.Validate(); err != nil {
-		return seal.Keys{}, Problems{{name + ":1", err.Error()}}
-	}
-	return keys, nil
-}
-
 // CreateKeysFile writes new random keys to path (mode 0600, its folder 0700) unless
 // the file exists, and tells whether it did. The file appears complete or not at all.
 func CreateKeysFile(path string) (created bool, err error) {
@@ -167,14 +146,14 @@ func CreateKeysFile(path string) (created bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("generate keys: %w", err)
 	}
-	text := "# Keys of a mesh. All its members need the same two. Keep this file to yourself:\n" +
-		"# whoever has it is a member.\n" +
-		"public: " + strconv.Quote(keys.Public) + "\n" +
-		"private: " + strconv.Quote(keys.Private) + "\n"
+	text, err := keysText([]seal.Keys{keys})
+	if err != nil {
+		return false, fmt.Errorf("write keys: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return false, fmt.Errorf("create keys file: %w", err)
 	}
-	created, err = createFile(path, []byte(text))
+	created, err = createFile(path, text)
 	if err != nil {
 		return false, fmt.Errorf("create keys file: %w", err)
 	}

@@ -5,11 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
 func mustLoad(t *testing.T, e Environment, file string) *Config {
@@ -152,6 +151,13 @@ func TestMalformedKeys(t *testing.T) {
 		{"public: *hidden", "k.yaml:1: is not valid YAML"},
 		{"private: \"hidden\\q\"", "k.yaml:1: is not valid YAML"},
 		{"hidden", "k.yaml:1: is not a list"},
+		{"public: hidden-1\nprivate: hidden-2\naccepted: hidden", "k.yaml:3: accepted: is not a list of keys"},
+		{"public: hidden-1\nprivate: hidden-2\naccepted:\n - hidden", "k.yaml:4: is not a pair"},
+		{"public: hidden-1\nprivate: hidden-2\naccepted:\n - public: hidden-3", "k.yaml:4: a key has two lines"},
+		{"public: hidden-1\nprivate: hidden-2\naccepted:\n - public: hidden-3\n   prvate: hidden", `k.yaml:5: unknown key "prvate"`},
+		{"public: hidden-1\nprivate: hidden-2\naccepted:\n - {public: hidden-3, private: hidden-2}", "k.yaml:4: this private key was there before"},
+		{"public: hidden\nprivate: hidden-2\naccepted: [{public: hidden, private: hidden-3},{public: hidden, private: hidden-4},{public: hidden, private: hidden-5},{public: hidden, private: hidden-6}]", "k.yaml:3: more than 4 keys"},
+		{"public: hidden-1\nprivate: \"hidden\\n2\"", "k.yaml:1: private key has a control character"},
 		{"public: hidden-1\npublic: hidden-2", "k.yaml:2: \"public\" was there before"},
 	} {
 		_, err := parseKeys("k.yaml", []byte(tc.text))
@@ -165,19 +171,29 @@ func TestMalformedKeys(t *testing.T) {
 }
 
 func FuzzKeysFile(f *testing.F) {
-	for _, seed := range []string{"", "public: a\nprivate: b", `{"public":"a","private":"b"}`, "public: *a", "public: |\n  x\nprivate: >\n  y", "public: \"\\q\"", "- a"} {
+	for _, seed := range []string{"", "public: a\nprivate: b", `{"public":"a","private":"b"}`, "public: *a", "public: |\n  x\nprivate: >\n  y", "public: \"\\q\"", "- a", "public: a\nprivate: b\naccepted:\n  - public: c\n    private: d\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		keys, err := parseKeys("k.yaml", data)
 		if err != nil {
-			if keys != (seal.Keys{}) {
+			if keys != nil {
 				t.Error("keys beside an error")
 			}
 			return
 		}
-		if err := keys.Validate(); err != nil {
-			t.Errorf("took invalid keys: %v", err)
+		again, err := keysText(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same, err := parseKeys("k.yaml", again)
+		if err != nil || !slices.Equal(same, keys) {
+			t.Errorf("what was read cannot be written and read again: %v", err)
+		}
+		for _, k := range keys {
+			if err := k.Validate(); err != nil {
+				t.Errorf("took invalid keys: %v", err)
+			}
 		}
 	})
 }

@@ -46,6 +46,12 @@ func parseFlat(name string, data []byte) ([]field, Problems) {
 	if root.Kind != yaml.MappingNode {
 		return nil, Problems{{at(root.Line), "is not a list of \"key: value\" lines"}}
 	}
+	return mapping(name, root)
+}
+
+// mapping reads the fields of a mapping.
+func mapping(name string, root *yaml.Node) ([]field, Problems) {
+	at := func(line int) string { return fmt.Sprintf("%s:%d", name, line) }
 	var fields []field
 	var problems Problems
 	seen := map[string]int{}

@@ -71,6 +71,18 @@ func (p *Pending) LinkLost(l link.Link) {
 	}
 }
 
+// On is how many requests wait for a response over l.
+func (p *Pending) On(l link.Link) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.calls {
+		if c.via == l {
+			n++
+		}
+	}
+	return n
+}
+
 // Len is the number of requests that wait.
 func (p *Pending) Len() int {
 	p.mu.Lock()

@@ -354,6 +354,9 @@ func (f *fields) extra() *Extra {
 	if len(x.Denied) > identity.MaxDenied {
 		f.fail("more than %d entries in the deny list", identity.MaxDenied)
 	}
+	if validFingerprints(x.Keys) != nil {
+		f.fail("keys is not a list of fingerprints")
+	}
 	return &x
 }
 

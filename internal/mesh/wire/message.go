@@ -113,7 +113,7 @@ func (p Peer) Name() string { return p.Worker + "/" + p.Variant }
 func (p Peer) Public() Peer {
 	if p.Meshctl != nil {
 		x := *p.Meshctl
-		x.Token, x.Denied, x.Schema = "", nil, nil
+		x.Token, x.Denied, x.Schema, x.Keys = "", nil, nil, nil
 		p.Meshctl = &x
 	}
 	return p
@@ -144,6 +144,9 @@ type Extra struct {
 	Token identity.Token `json:"token,omitempty"`
 	// Denied is sent by a master in declared: its deny list.
 	Denied []string `json:"denied,omitempty"`
+	// Keys is sent by a master in declared: the fingerprints of the keys that it accepts, the
+	// used one first.
+	Keys []string `json:"keys,omitempty"`
 }
 
 // ProtocolVersion is what this build writes into Extra.Protocol.
