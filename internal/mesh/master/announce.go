@@ -129,6 +129,7 @@ func (m *Master) SetSchema(next *schema.Schema) error {
 	}
 	m.schema, m.schemaJSON = next, text
 	m.revision++
+	m.meshChanged()
 	update := wire.SchemaUpdate{Revision: m.revision, Schema: text}
 	nodes := m.nodes.List()
 	for _, s := range m.sessions {
@@ -200,7 +201,7 @@ func (s *session) control(msg wire.Message) error {
 	if !entitled {
 		return nil // strangers and JavaScript nodes have nothing to ask here
 	}
-	cmd, err := msg.AsCommand(func(name string) bool { return name == wire.ControlNodes })
+	cmd, err := msg.AsCommand(func(name string) bool { return name == wire.ControlNodes || name == wire.ControlCancel })
 	if err != nil || cmd.UID == "" {
 		return nil
 	}
@@ -208,6 +209,8 @@ func (s *session) control(msg wire.Message) error {
 	switch cmd.Name {
 	case wire.ControlNodes:
 		answer.Result, err = s.m.nodesPage(cmd.Payload)
+	case wire.ControlCancel:
+		answer.Result, err = s.cancel(cmd.Payload)
 	default:
 		err = &wire.Error{Code: wire.CodeUnknownCommand, Message: "the master does not answer " + cmd.Name}
 	}

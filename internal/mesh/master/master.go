@@ -51,6 +51,7 @@ type Master struct {
 	byWorker   map[string]map[*session]struct{}
 	untold     map[*session]struct{} // those with news
 	gathering  bool                  // tell is due
+	watching   watching
 }
 
 // New checks the configuration. It opens nothing; Run does.
@@ -128,6 +129,7 @@ func (m *Master) Run(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.untold) // nobody is left to be told
+	m.stopWatching()
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/identity"
@@ -25,6 +26,8 @@ type session struct {
 	// claims are those of its token, nil without one; expiry ends the link with it.
 	claims *identity.Claims
 	expiry *time.Timer
+
+	reporter atomic.Pointer[reporter] // of a node that was told to report
 }
 
 func (s *session) id() string { return s.link.Info().ID }
@@ -45,6 +48,10 @@ func (s *session) serve(ctx context.Context) error {
 			err = s.control(msg)
 		case wire.EventDrain:
 			s.m.drain(s)
+		case wire.EventTelemetry:
+			s.telemetry(msg.Body)
+		case wire.EventWatch:
+			s.m.watch(s, msg.Body)
 		default:
 			// Nothing else is a master's to answer. A JavaScript master ignores it too.
 		}
@@ -114,6 +121,10 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	}
 	m.log.Info("node joined", "worker", peer.Worker, "variant", peer.Variant, "ip", peer.IP, "port", peer.Port, "kind", peer.Kind())
 	m.introduce(s)
+	m.meshChanged()
+	if m.watching.observing {
+		m.observe(s)
+	}
 	if old != nil && sameAddress(old.Peer, peer) {
 		return nil // it only came back: nobody's picture changes
 	}
@@ -161,6 +172,7 @@ func (m *Master) leave(s *session) {
 	}
 	m.exit(s)
 	if node, ok := m.nodes.Remove(s.self.Worker, s.self.Variant, s.id()); ok {
+		m.meshChanged()
 		m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
 		if node.Draining {
 			m.retractTo(node.Peer, javaScript) // the others know
@@ -191,6 +203,8 @@ func (m *Master) exit(s *session) {
 	delete(m.byWorker[s.self.Worker], s)
 	delete(m.untold, s)
 	s.news = nil
+	s.reporter.Store(nil)
+	m.unwatch(s)
 }
 
 // drain takes a node that is about to leave out of everybody's picture.
@@ -203,6 +217,7 @@ func (m *Master) drain(s *session) {
 	}
 	node.Draining = true
 	m.nodes.Put(node)
+	m.meshChanged()
 	m.log.Info("node is draining", "worker", node.Worker, "variant", node.Variant)
 	m.retractTo(node.Peer, func(s *session) bool { return !javaScript(s) })
 }

@@ -114,7 +114,8 @@ func known(event string) bool {
 	switch event {
 	case wire.EventDeclare, wire.EventDeclared, wire.EventAddNode, wire.EventRemoveNode,
 		wire.EventError, wire.EventCommand, wire.EventResponse,
-		wire.EventCancel, wire.EventDrain, wire.EventSchema, wire.EventDenied, wire.EventRetire:
+		wire.EventCancel, wire.EventDrain, wire.EventSchema, wire.EventDenied, wire.EventRetire,
+		wire.EventWatch, wire.EventObserve, wire.EventTelemetry, wire.EventMesh, wire.EventWithdraw:
 		return true
 	}
 	return false

@@ -1,0 +1,347 @@
+package master
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// Watching: operators ask to watch, nodes are then told to report, and what they report
+// is passed on. While nobody watches nothing is sent to anybody.
+
+const (
+	maxWatchers = 32
+	// watchGather is how long changes are gathered before those who watch are told.
+	watchGather = 100 * time.Millisecond
+	// observeGap is what lies at least between two times that all nodes are told to
+	// report, which makes each of them tell all that it knows.
+	observeGap = time.Second
+
+	// Of one node; what goes over them is lost.
+	reportsPerSecond     = 20
+	reportBytesPerSecond = 128 << 10
+	// reportsOfAll is about how many reports a second all nodes are asked for.
+	reportsOfAll   = 1000
+	fastestReports = 100 * time.Millisecond
+)
+
+// watching is a master's account of it. All but audience is guarded by Master.mu.
+type watching struct {
+	audience atomic.Pointer[[]*watcher] // nil: empty; replaced, never changed
+
+	timer   *time.Timer // settles; nil when nothing is due
+	settled time.Time
+	seq     uint64 // of the last mesh that was told
+
+	observing bool          // nodes are told to report
+	every     time.Duration // how often
+	told      time.Time     // when they all were
+	fresh     bool          // they are to be told again, for the sake of somebody new
+}
+
+// watcher is an operator that watches. All but lost is guarded by Master.mu.
+type watcher struct {
+	*session
+	behind   bool  // its picture of the mesh is not the latest
+	revision int64 // of the schema that it was told
+	lost     atomic.Uint64
+}
+
+func (w *watching) all() []*watcher {
+	if audience := w.audience.Load(); audience != nil {
+		return *audience
+	}
+	return nil
+}
+
+func (w *watching) find(s *session) int {
+	return slices.IndexFunc(w.all(), func(x *watcher) bool { return x.session == s })
+}
+
+// watch is an operator's wish to watch, or not to. Said again, it makes all nodes tell
+// all that they know.
+func (m *Master) watch(s *session, body []byte) {
+	wish, err := wire.DecodeWatch(body)
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := &m.watching
+	switch known := w.find(s); {
+	case !s.operator():
+		return
+	case !wish.On:
+		m.unwatch(s)
+		return
+	case known < 0 && len(w.all()) == maxWatchers:
+		m.log.Warn("refused a watcher", "operator", s.self.Variant, "watchers", maxWatchers)
+		_ = rpc.Event(s.link, wire.EventError, wire.ErrorMessage{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d watch already, as many as this master lets", maxWatchers)})
+		return
+	case known < 0:
+		audience := append(slices.Clone(w.all()), &watcher{session: s, behind: true})
+		w.audience.Store(&audience)
+		m.log.Info("an operator watches", "operator", s.self.Variant, "ip", s.link.Info().RemoteIP)
+	}
+	w.fresh = true
+	if time.Since(w.settled) > watchGather {
+		m.settle()
+	} else {
+		m.settleSoon()
+	}
+}
+
+// unwatch takes a session out of the audience. mu is held.
+func (m *Master) unwatch(s *session) {
+	w := &m.watching
+	i := w.find(s)
+	if i < 0 {
+		return
+	}
+	audience := slices.Delete(slices.Clone(w.all()), i, i+1)
+	w.audience.Store(&audience)
+	m.settleSoon()
+}
+
+// meshChanged has those who watch told. mu is held.
+func (m *Master) meshChanged() {
+	for _, x := range m.watching.all() {
+		x.behind = true
+		m.settleSoon()
+	}
+}
+
+// settleSoon does what is due after a while. mu is held.
+func (m *Master) settleSoon() {
+	if m.watching.timer != nil {
+		return
+	}
+	m.watching.timer = time.AfterFunc(watchGather, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.watching.timer != nil { // not stopped in this moment
+			m.watching.timer = nil
+			m.settle()
+		}
+	})
+}
+
+// stopWatching forgets what is due. mu is held.
+func (m *Master) stopWatching() {
+	if m.watching.timer != nil {
+		m.watching.timer.Stop()
+		m.watching.timer = nil
+	}
+}
+
+// settle does what is due: it brings watchers up to date, and tells nodes to report or
+// not to. mu is held.
+func (m *Master) settle() {
+	w := &m.watching
+	w.settled = time.Now()
+	m.tellMesh()
+	every := m.reportEvery()
+	switch watched := len(w.all()) > 0; {
+	case !watched && w.observing:
+		w.observing = false
+		m.observeAll()
+	case watched && (!w.observing || w.fresh || every > w.every*5/4 || every < w.every/2):
+		if w.settled.Sub(w.told) < observeGap {
+			m.settleSoon()
+			return
+		}
+		w.observing, w.fresh, w.every, w.told = true, false, every, w.settled
+		m.observeAll()
+	}
+}
+
+// reportEvery is how often a node reports, so that all together do not too often.
+func (m *Master) reportEvery() time.Duration {
+	return max(fastestReports, time.Duration(len(m.sessions))*time.Second/reportsOfAll)
+}
+
+func (m *Master) observeAll() {
+	for _, s := range m.sessions {
+		m.observe(s)
+	}
+}
+
+// observe tells a node whether and how often to report. mu is held.
+func (m *Master) observe(s *session) {
+	if s.self.Meshctl == nil || s.operator() {
+		return
+	}
+	w := &m.watching
+	if !w.observing {
+		if s.reporter.Swap(nil) != nil {
+			m.send(s, wire.EventObserve, wire.Observe{})
+		}
+		return
+	}
+	if s.reporter.Load() == nil {
+		s.reporter.Store(newReporter(s.self.Name()))
+	}
+	m.send(s, wire.EventObserve, wire.Observe{On: true, EveryMillis: w.every.Milliseconds()})
+}
+
+// tellMesh brings those up to date who are behind. mu is held.
+func (m *Master) tellMesh() {
+	var nodes, withSchema [][]byte // the two things that they may be told, when first needed
+	for _, w := range m.watching.all() {
+		if !w.behind {
+			continue
+		}
+		parts := &nodes
+		if w.revision != m.revision {
+			parts = &withSchema
+		}
+		if *parts == nil {
+			*parts = m.meshParts(w.revision != m.revision)
+		}
+		w.behind = false
+		for _, part := range *parts {
+			if err := w.link.Send(wire.Message{Event: wire.EventMesh, Body: bytes.Clone(part)}); err != nil {
+				w.behind = true // it has to catch up first
+				m.settleSoon()
+				break
+			}
+		}
+		if !w.behind {
+			w.revision = m.revision
+		}
+	}
+}
+
+// meshParts encodes what those who watch know of the mesh. mu is held.
+func (m *Master) meshParts(withSchema bool) [][]byte {
+	m.watching.seq++
+	var meshes []inspect.Mesh
+	if withSchema {
+		meshes = append(meshes, inspect.Mesh{Schema: m.schemaJSON})
+	}
+	nodes := m.Nodes()
+	for some := range slices.Chunk(nodes, wire.PeersPerMessage) {
+		meshes = append(meshes, inspect.Mesh{Nodes: some, Version: m.cfg.Version})
+	}
+	if len(nodes) == 0 {
+		meshes = append(meshes, inspect.Mesh{Version: m.cfg.Version})
+	}
+	parts := make([][]byte, len(meshes))
+	for i, mesh := range meshes {
+		text, err := wire.Encode(mesh)
+		if err == nil {
+			parts[i], err = wire.Encode(inspect.MeshPart{Seq: m.watching.seq, Part: i, Parts: len(meshes), Mesh: text})
+		}
+		if err != nil { // there is nothing in it that could not be encoded
+			m.log.Error("cannot tell watchers of the mesh", "error", err)
+			return nil
+		}
+	}
+	return parts
+}
+
+// reporter is a node that was told to report, as what it sends is passed on. Its
+// session's reader alone uses it.
+type reporter struct {
+	prefix  []byte // of what is passed on, up to the report
+	reports *rate.Limiter
+	bytes   *rate.Limiter
+	warned  bool
+}
+
+func newReporter(name string) *reporter {
+	return &reporter{
+		prefix:  []byte(`{"node":` + strconv.Quote(name) + `,"report":`), // of a name's printable ASCII it quotes as JSON does
+		reports: rate.NewLimiter(reportsPerSecond, reportsPerSecond),
+		bytes:   rate.NewLimiter(reportBytesPerSecond, reportBytesPerSecond),
+	}
+}
+
+// telemetry passes a node's report on, in the name under which the node declared itself
+// and otherwise unread. Nodes that were not told to report are not heard.
+func (s *session) telemetry(body []byte) {
+	r, audience := s.reporter.Load(), s.m.watching.all()
+	if r == nil || len(audience) == 0 {
+		return
+	}
+	now := time.Now()
+	if len(body) > inspect.MaxReport || !r.reports.AllowN(now, 1) || !r.bytes.AllowN(now, len(body)) || !object(body) {
+		if !r.warned {
+			r.warned = true
+			s.m.log.Warn("dropped a report that is too long, too soon or malformed; further ones are only counted", "ip", s.link.Info().RemoteIP, "bytes", len(body))
+		}
+		for _, w := range audience {
+			w.lost.Add(1)
+		}
+		return
+	}
+	message := make([]byte, 0, len(r.prefix)+len(body)+1)
+	message = append(append(append(message, r.prefix...), body...), '}')
+	for i, w := range audience {
+		if i < len(audience)-1 {
+			w.pass(bytes.Clone(message))
+		} else {
+			w.pass(message) // the link owns it from now on
+		}
+	}
+}
+
+// object tells whether body is one whole JSON object, so that nothing in it can reach
+// beyond its place in a message.
+func object(body []byte) bool {
+	body = bytes.TrimLeft(body, " \t\r\n")
+	return len(body) > 0 && body[0] == '{' && json.Valid(body)
+}
+
+// pass sends a report on, or counts it as lost when the watcher does not keep up. It does
+// not block.
+func (w *watcher) pass(report []byte) {
+	if lost := w.lost.Swap(0); lost > 0 {
+		if err := rpc.Event(w.link, wire.EventTelemetry, inspect.Relay{Lost: lost}); err != nil {
+			w.lost.Add(lost + 1)
+			return
+		}
+	}
+	if err := w.link.Send(wire.Message{Event: wire.EventTelemetry, Body: report}); err != nil {
+		w.lost.Add(1)
+	}
+}
+
+// cancel has a node end a request, for an operator.
+func (s *session) cancel(payload []byte) (json.RawMessage, error) {
+	q, err := wire.DecodeCancelRequest(payload)
+	if err != nil {
+		return nil, err
+	}
+	m := s.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !s.operator() {
+		return nil, &wire.Error{Code: wire.CodeDenied, Message: "only operators cancel the requests of others"}
+	}
+	worker, variant, _ := strings.Cut(q.Node, "/")
+	node, _ := m.nodes.Get(worker, variant)
+	target := m.sessions[node.ClientID]
+	switch {
+	case target == nil:
+		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: q.Node + " is not connected to the master"}
+	case node.Meshctl == nil:
+		return nil, &wire.Error{Code: wire.CodeDenied, Message: q.Node + " is a JavaScript node, which cannot be told to end a request"}
+	}
+	m.log.Info("an operator cancels a request", "operator", s.self.Variant, "node", q.Node, "uid", q.UID)
+	if err := rpc.Event(target.link, wire.EventWithdraw, wire.Cancel{UID: q.UID}); err != nil {
+		return nil, err
+	}
+	return json.RawMessage(`{}`), nil
+}
