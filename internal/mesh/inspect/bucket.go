@@ -1,7 +1,10 @@
 package inspect
 
 import (
+	"encoding/json"
+	"errors"
 	"math/bits"
+	"strconv"
 	"time"
 )
 
@@ -51,4 +54,38 @@ func BucketBounds(index int) (low, high time.Duration) {
 	width := time.Duration(1) << (exp - subBits)
 	low = 1<<exp + time.Duration(sub)*width
 	return low, low + width
+}
+
+// MarshalJSON writes [index, count, …].
+func (b Buckets) MarshalJSON() ([]byte, error) {
+	out := make([]byte, 0, 2+9*len(b))
+	out = append(out, '[')
+	for i, x := range b {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strconv.AppendInt(out, int64(x.Index), 10)
+		out = append(out, ',')
+		out = strconv.AppendUint(out, x.Count, 10)
+	}
+	return append(out, ']'), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. It fails unless indices exist and ascend.
+func (b *Buckets) UnmarshalJSON(text []byte) error {
+	var flat []uint64
+	if err := json.Unmarshal(text, &flat); err != nil {
+		return err
+	}
+	if len(flat)%2 != 0 || len(flat) > 2*BucketCount {
+		return errors.New("buckets are not pairs of index and count")
+	}
+	*b = make(Buckets, 0, len(flat)/2)
+	for i := 0; i < len(flat); i += 2 {
+		if flat[i] >= BucketCount || i > 0 && flat[i] <= flat[i-2] {
+			return errors.New("the index of a bucket does not exist, or does not ascend")
+		}
+		*b = append(*b, Bucket{int(flat[i]), flat[i+1]})
+	}
+	return nil
 }

@@ -1,0 +1,296 @@
+package inspect
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// observation is what a Run remembers of what it said, so that it says only what changed.
+type observation struct {
+	*Reporter
+	every time.Duration
+	full  bool // the next report is
+
+	tokens float64   // bytes that may be sent
+	at     time.Time // when tokens was right
+	sent   time.Time // the last report
+
+	tallies map[*Tally]*told
+	turn    int // whose histogram comes first when not all fit
+	links   map[string]toldLink
+	queues  map[string]QueueCount
+	table   uint64    // hash of the requests in flight
+	tableIn time.Time // when gathering them is affordable again
+}
+
+// told is what was said of one set of counters.
+type told struct {
+	count   CommandCount
+	latency [BucketCount]uint64
+	behind  bool // there is more in the histogram than was said
+}
+
+// toldLink is what was said of a link, and when.
+type toldLink struct {
+	LinkCount
+	at time.Time
+}
+
+func (o *observation) begin(every time.Duration) {
+	o.every, o.full = every, true
+	o.tallies = make(map[*Tally]*told)
+	o.links = make(map[string]toldLink)
+	o.queues = make(map[string]QueueCount)
+	o.table, o.tableIn = 0, time.Time{}
+}
+
+// report makes a report of what there is to say and sends it.
+func (o *observation) report(send func([]byte) error) {
+	now := time.Now()
+	o.tokens = min(burst, o.tokens+now.Sub(o.at).Seconds()*bytesPerSecond)
+	o.at = now
+	if o.every == 0 || o.tokens < leastRoom || o.full && o.tokens < burst {
+		return
+	}
+	room := int(o.tokens)
+	if o.full {
+		room = MaxReport - 2<<10
+	}
+	m := maker{observation: o, now: now, room: room}
+	report := m.make()
+	if !m.news && now.Sub(o.sent) < keepAlive-o.every/2 {
+		return
+	}
+	o.seq++
+	report.Seq = o.seq
+	body, err := wire.Encode(report)
+	if err == nil && len(body) > MaxReport {
+		// Sizes are estimates; text that needs much escaping can deceive them.
+		report.Finished, report.Logs, report.InFlight = nil, nil, nil
+		body, err = wire.Encode(report)
+	}
+	if err == nil {
+		o.tokens -= float64(len(body))
+		err = send(body)
+	}
+	o.sent = now
+	if err != nil {
+		o.begin(o.every)
+	}
+}
+
+// maker makes one report, most important things first, until there is no more room.
+type maker struct {
+	*observation
+	now  time.Time
+	room int // bytes left
+	news bool
+	// listed are the counters of Report.Commands, in their order.
+	listed []*Tally
+}
+
+// fits takes room for something of about the given size.
+func (m *maker) fits(bytes int) bool {
+	if bytes > m.room {
+		return false
+	}
+	m.room -= bytes
+	return true
+}
+
+func (m *maker) make() *Report {
+	r := &Report{Instance: m.subject.Instance(), Full: m.full, EveryMillis: m.every.Milliseconds()}
+	m.fits(200)
+	m.commands(r)
+	m.linksAndQueues(r)
+	m.histograms(r)
+	m.inFlight(r)
+	m.logs(r)
+	m.ended(r)
+	m.news = m.news || m.full || len(r.Commands)+len(r.Links)+len(r.Unlinked)+len(r.Queues)+len(r.Logs)+len(r.Finished) > 0 ||
+		r.InFlight != nil || r.FinishedOf > 0 || r.LogsOf > 0
+	m.full = false
+	return r
+}
+
+// commands says which counters changed. Those that do not fit come with the next report.
+func (m *maker) commands(r *Report) {
+	for _, t := range m.Meter.tallies() {
+		count := t.Count()
+		was := m.tallies[t]
+		if was != nil && same(was.count, count) && !was.behind {
+			continue
+		}
+		if !m.fits(150 + len(count.Command) + 28*len(count.Errors)) {
+			continue
+		}
+		if was == nil {
+			was = new(told)
+			m.tallies[t] = was
+		}
+		was.count, was.behind = count, true
+		r.Commands, m.listed = append(r.Commands, count), append(m.listed, t)
+	}
+}
+
+func same(a, b CommandCount) bool {
+	return a.Started == b.Started && a.OK == b.OK && a.Retries == b.Retries &&
+		a.BytesIn == b.BytesIn && a.BytesOut == b.BytesOut && maps.Equal(a.Errors, b.Errors)
+}
+
+// histograms adds what changed of them to the commands that are in the report.
+func (m *maker) histograms(r *Report) {
+	if len(r.Commands) == 0 {
+		return
+	}
+	m.turn++
+	for i := range r.Commands {
+		i = (i + m.turn) % len(r.Commands)
+		c, was := &r.Commands[i], m.tallies[m.listed[i]]
+		var changed Buckets
+		for b := range was.latency {
+			if n := m.listed[i].latency[b].Load(); n != was.latency[b] {
+				changed = append(changed, Bucket{b, n})
+			}
+		}
+		if !m.fits(10 * len(changed)) {
+			c.Late = m.full
+			continue
+		}
+		for _, b := range changed {
+			was.latency[b.Index] = b.Count
+		}
+		c.Latency, was.behind = changed, false
+	}
+}
+
+func (m *maker) linksAndQueues(r *Report) {
+	present := make(map[string]bool)
+	for _, l := range m.subject.Links() {
+		present[l.ID] = true
+		was, ok := m.links[l.ID]
+		if m.now.Sub(was.at) < time.Second {
+			// Its traffic changes all the time, and counters of commands say more.
+			was.InFlight, was.Sent, was.Received = l.InFlight, l.Sent, l.Received
+		}
+		if ok && was.LinkCount == l || !m.fits(200+len(l.ID)+len(l.Peer)) {
+			continue
+		}
+		m.links[l.ID] = toldLink{l, m.now}
+		r.Links = append(r.Links, l)
+	}
+	for id := range m.links {
+		if !present[id] && m.fits(8+len(id)) {
+			delete(m.links, id)
+			r.Unlinked = append(r.Unlinked, id)
+		}
+	}
+	slices.Sort(r.Unlinked)
+	for _, q := range m.subject.Queues() {
+		was, ok := m.queues[q.Command]
+		// That its oldest entry has become older is no news.
+		age := q.OldestMillis - was.OldestMillis
+		was.OldestMillis = q.OldestMillis
+		passed := m.now.Sub(m.sent).Milliseconds()
+		if ok && was == q && age >= 0 && age <= passed+1000 || !m.fits(120+len(q.Command)) {
+			continue
+		}
+		m.queues[q.Command] = q
+		r.Queues = append(r.Queues, q)
+	}
+}
+
+// inFlight says which requests are under way, if they are others than last time.
+func (m *maker) inFlight(r *Report) {
+	if m.now.Before(m.tableIn) {
+		return
+	}
+	began := time.Now()
+	rows, total := m.subject.InFlight(maxRows)
+	// With very many under way looking at them takes a while: never more than a fiftieth
+	// of the time.
+	m.tableIn = m.now.Add(50 * time.Since(began))
+
+	fit, size := 0, 60
+	for fit < len(rows) && size+rows[fit].size() <= m.room {
+		size += rows[fit].size()
+		fit++
+	}
+	table := hash(rows[:fit], total)
+	if table == m.table || total == 0 && m.table == 0 {
+		return
+	}
+	m.table = table
+	m.room -= size
+	r.InFlight = &InFlight{Total: total, Requests: make([]Request, fit)}
+	for i, row := range rows[:fit] {
+		row.AgeMillis = inMillis(m.now.Sub(row.Started))
+		m.payload(&row)
+		r.InFlight.Requests[i] = row.Request
+	}
+}
+
+func hash(rows []Row, total int) uint64 {
+	h := fnv.New64a()
+	for _, r := range rows {
+		_, _ = io.WriteString(h, r.UID)
+		_, _ = io.WriteString(h, r.Dir)
+		_, _ = io.WriteString(h, r.Phase)
+		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(r.Started.UnixNano())))
+	}
+	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(total)))
+	return h.Sum64()
+}
+
+// payload adds the payload of a request, where that is wanted and there is room.
+func (m *maker) payload(row *Row) {
+	// What is kept free is for further rows: they matter more.
+	if row.Raw == nil || m.room < 2*MaxPayload {
+		return
+	}
+	if shown, cutOff := Mask(row.Raw, row.Sensitive); shown != nil && m.fits(len(shown)) {
+		row.Payload, row.Cut = shown, cutOff
+	}
+}
+
+func (m *maker) logs(r *Report) {
+	lines, of := m.Logs.take()
+	r.LogsOf = of
+	for _, l := range lines {
+		if m.fits(80 + len(l.message)) {
+			r.Logs = append(r.Logs, Log{Ago: inMillis(m.now.Sub(l.at)), Level: l.level, Message: l.message})
+		}
+	}
+}
+
+// ended samples the requests that ended. It leaves room, where there is little, for what
+// the next report has to say of more weight.
+func (m *maker) ended(r *Report) {
+	rows, of := m.finished.take()
+	r.FinishedOf = of
+	m.room = max(m.room-burst/2, min(m.room, 1500))
+	for _, row := range rows {
+		if !m.fits(row.size()) {
+			return
+		}
+		row.Phase, row.AgeMillis, row.EndedAgo = PhaseDone, inMillis(row.Took), inMillis(m.now.Sub(row.at))
+		row.Error = CleanText(row.Error, maxErrorText)
+		m.payload(&row.Row)
+		r.Finished = append(r.Finished, row.Request)
+	}
+}
+
+// size estimates how many bytes of JSON a request is, without its payload.
+func (r *Row) size() int {
+	return 190 + len(r.UID) + len(r.Group) + len(r.Caller) + len(r.Target) + len(r.Command) + min(len(r.Error), maxErrorText)
+}
+
+func inMillis(d time.Duration) float64 {
+	return float64(max(0, d).Microseconds()) / 1000
+}
