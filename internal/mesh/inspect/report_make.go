@@ -22,18 +22,21 @@ type observation struct {
 	sent   time.Time // the last report
 
 	tallies map[*Tally]*told
-	turn    int // whose histogram comes first when not all fit
+	turn    int // which command comes first when not all fit
 	links   map[string]toldLink
 	queues  map[string]QueueCount
 	table   uint64    // hash of the requests in flight
 	tableIn time.Time // when gathering them is affordable again
 }
 
+// bucketSize is about how many bytes a bucket is in JSON.
+const bucketSize = 10
+
 // told is what was said of one set of counters.
 type told struct {
 	count   CommandCount
 	latency [BucketCount]uint64
-	behind  bool // there is more in the histogram than was said
+	late    bool // not all of its histogram was said
 }
 
 // toldLink is what was said of a link, and when.
@@ -91,8 +94,6 @@ type maker struct {
 	now  time.Time
 	room int // bytes left
 	news bool
-	// listed are the counters of Report.Commands, in their order.
-	listed []*Tally
 }
 
 // fits takes room for something of about the given size.
@@ -109,7 +110,6 @@ func (m *maker) make() *Report {
 	m.fits(200)
 	m.commands(r)
 	m.linksAndQueues(r)
-	m.histograms(r)
 	m.inFlight(r)
 	m.logs(r)
 	m.ended(r)
@@ -119,55 +119,89 @@ func (m *maker) make() *Report {
 	return r
 }
 
-// commands says which counters changed. Those that do not fit come with the next report.
+// commands says which counters changed. A Full report has them all, and of their
+// histograms those that fit. Others have some commands whole; the rest has its turn in the
+// reports that follow.
 func (m *maker) commands(r *Report) {
-	for _, t := range m.Meter.tallies() {
-		count := t.Count()
-		was := m.tallies[t]
-		if was != nil && same(was.count, count) && !was.behind {
-			continue
-		}
-		if !m.fits(150 + len(count.Command) + 28*len(count.Errors)) {
+	tallies := m.Meter.tallies()
+	m.turn++
+	if !m.full {
+		spare := m.room / 3 // for what else there is
+		m.room -= spare
+		defer func() { m.room += spare }()
+	}
+	var listed []*Tally // in the report
+	for i := range tallies {
+		t := tallies[(i+m.turn)%len(tallies)]
+		count, was := t.Count(), m.tallies[t]
+		if was != nil && same(was.count, count) && !was.late {
 			continue
 		}
 		if was == nil {
 			was = new(told)
-			m.tallies[t] = was
 		}
-		was.count, was.behind = count, true
-		r.Commands, m.listed = append(r.Commands, count), append(m.listed, t)
+		if !m.full {
+			count.Latency = was.changed(t)
+		}
+		size := 150 + len(count.Command) + 28*len(count.Errors)
+		whole := m.partly(&count, size)
+		if !m.fits(size + bucketSize*len(count.Latency)) {
+			continue
+		}
+		m.tallies[t] = was
+		was.say(count)
+		was.late = !whole
+		listed = append(listed, t)
+		r.Commands = append(r.Commands, count)
 	}
+	if !m.full {
+		return
+	}
+	for i, t := range listed {
+		c, was := &r.Commands[i], m.tallies[t]
+		buckets := was.changed(t)
+		if was.late = !m.fits(bucketSize * len(buckets)); was.late {
+			c.Late = true
+			continue
+		}
+		c.Latency = buckets
+		was.say(*c)
+	}
+}
+
+// partly leaves out what does not fit of a histogram, a part in turn, and reports whether
+// all of it does.
+func (m *maker) partly(c *CommandCount, size int) bool {
+	n := max(0, (m.room-size)/bucketSize)
+	if n >= len(c.Latency) {
+		return true
+	}
+	from := m.turn * n % (len(c.Latency) - n + 1)
+	c.Latency = c.Latency[from : from+n]
+	return false
+}
+
+// changed gives the buckets that are not as they were said to be.
+func (w *told) changed(t *Tally) (changed Buckets) {
+	for i := range w.latency {
+		if n := t.latency[i].Load(); n != w.latency[i] {
+			changed = append(changed, Bucket{i, n})
+		}
+	}
+	return changed
+}
+
+func (w *told) say(c CommandCount) {
+	w.count, w.late = c, false
+	for _, b := range c.Latency {
+		w.latency[b.Index] = b.Count
+	}
+	w.count.Latency = nil
 }
 
 func same(a, b CommandCount) bool {
 	return a.Started == b.Started && a.OK == b.OK && a.Retries == b.Retries &&
 		a.BytesIn == b.BytesIn && a.BytesOut == b.BytesOut && maps.Equal(a.Errors, b.Errors)
-}
-
-// histograms adds what changed of them to the commands that are in the report.
-func (m *maker) histograms(r *Report) {
-	if len(r.Commands) == 0 {
-		return
-	}
-	m.turn++
-	for i := range r.Commands {
-		i = (i + m.turn) % len(r.Commands)
-		c, was := &r.Commands[i], m.tallies[m.listed[i]]
-		var changed Buckets
-		for b := range was.latency {
-			if n := m.listed[i].latency[b].Load(); n != was.latency[b] {
-				changed = append(changed, Bucket{b, n})
-			}
-		}
-		if !m.fits(10 * len(changed)) {
-			c.Late = m.full
-			continue
-		}
-		for _, b := range changed {
-			was.latency[b.Index] = b.Count
-		}
-		c.Latency, was.behind = changed, false
-	}
 }
 
 func (m *maker) linksAndQueues(r *Report) {

@@ -45,11 +45,14 @@ type core struct {
 	own      *schema.Worker
 	handlers *handler.Set
 	queues   *queues
+	// telemetry counts; nil for operators.
+	telemetry *telemetry
 }
 
 // masterLink is the link to the master, when there is one.
 type masterLink struct {
 	link    atomic.Pointer[link.Link]
+	addr    atomic.Pointer[string] // where it was last dialled
 	pending rpc.Pending
 }
 

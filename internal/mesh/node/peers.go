@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/link"
@@ -20,6 +22,7 @@ type peer struct {
 	worker, variant string
 	name            string // "worker/variant"
 	pending         rpc.Pending
+	sent, received  atomic.Uint64 // requests
 
 	// Guarded by peers.mu.
 	links    []*peerLink
@@ -32,6 +35,7 @@ type peerLink struct {
 	peer wire.Peer // as it declared itself, or as the master told of it; does not change
 	// claims are those of its token, nil without one that was checked.
 	claims *identity.Claims
+	since  time.Time // when it was taken into use
 }
 
 // meshctl tells whether the other end understands meshctl's additions.
@@ -80,6 +84,7 @@ const maxLinks = 4
 // direction, which must be dead; but not of a JavaScript peer, which may well hold
 // two, and would open the one again that it loses.
 func (p *peers) add(l *peerLink) *peer {
+	l.since = time.Now()
 	p.mu.Lock()
 	name := peerName{l.peer.Worker, l.peer.Variant}
 	pr := p.byName[name]
@@ -154,7 +159,7 @@ func (p *peers) remove(pr *peer, l link.Link, reason error) {
 func (p *peers) upgrade(pr *peer, l *peerLink, x *wire.Extra, claims *identity.Claims) *peerLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := &peerLink{Link: l.Link, peer: l.peer, claims: claims}
+	now := &peerLink{Link: l.Link, peer: l.peer, claims: claims, since: l.since}
 	now.peer.Meshctl = x
 	now.peer = now.peer.Public()
 	if i := slices.Index(pr.links, l); i >= 0 {

@@ -106,6 +106,7 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.master.addr.Store(&addr)
 	l, err := c.dialMasterAt(ctx, addr)
 	switch {
 	case errors.Is(err, seal.ErrKeyMismatch), wire.CodeOf(err) == wire.CodeKeyMismatch:
@@ -181,6 +182,8 @@ func masterError(e wire.ErrorMessage) *wire.Error {
 
 // heed follows what the master says until the link ends.
 func (n *Node) heed(ctx context.Context, l link.Link) error {
+	reports := reporting{t: n.telemetry, link: l}
+	defer reports.stop()
 	for {
 		msg, err := l.Receive(ctx)
 		if err != nil {
@@ -207,6 +210,14 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 			if u, err := wire.DecodeSchemaUpdate(msg.Body); err == nil && n.takeSchema(u.Schema) {
 				n.log.Info("the master's schema changed", "revision", u.Revision)
 				n.enforce()
+			}
+		case wire.EventObserve:
+			if o, err := wire.DecodeObserve(msg.Body); err == nil {
+				reports.observe(ctx, o)
+			}
+		case wire.EventWithdraw:
+			if w, err := wire.DecodeCancel(msg.Body); err == nil {
+				n.withdraw(w.UID)
 			}
 		case wire.EventDenied:
 			if l, err := wire.DecodeDenyList(msg.Body); err == nil {

@@ -1,0 +1,449 @@
+package node
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// telemetry is what a node tells of itself: counters always, the rest while it is
+// observed. Operators have none; what counts may be called on nil.
+type telemetry struct {
+	*inspect.Reporter
+	core *core
+	in   map[string]*inspect.CommandMeter // of the node's own commands; does not change
+
+	// payloads has those of requests in flight by payloadKey, with Config.InspectPayloads.
+	payloads sync.Map
+
+	mu      sync.Mutex
+	working map[string]working // queued requests being worked on for which nobody waits, by item
+}
+
+type payloadKey struct{ dir, peer, uid string }
+
+type working struct {
+	queue.Item
+	since time.Time
+}
+
+// newTelemetry gives with it the logger that the node has to use.
+func newTelemetry(log *slog.Logger) (*telemetry, *slog.Logger) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &telemetry{working: make(map[string]working)}
+	t.Reporter = inspect.NewReporter(t)
+	return t, slog.New(t.Logs.Handler(log.Handler()))
+}
+
+// attach begins to count for a node.
+func (t *telemetry) attach(c *core, own *schema.Worker) {
+	t.core, c.telemetry = c, t
+	t.in = make(map[string]*inspect.CommandMeter, len(own.Commands))
+	for name := range own.Commands {
+		t.in[name] = t.Meter.Command(own.Name+"."+name, inspect.In)
+	}
+}
+
+// blind tells whether a peer does not report.
+func blind(p *peer, l *peerLink) bool { return !l.meshctl() || p.worker == wire.OperatorWorker }
+
+// outgoing is a request that this node sends, as it is counted: once for each variant
+// that it is meant for, also when it goes on to another one.
+type outgoing struct {
+	t              *telemetry
+	worker, target string // target is "worker.command"
+	cmd            *schema.Command
+	uid, broadcast string
+	payload        json.RawMessage
+	started        time.Time
+
+	tally *inspect.Tally // nil until a variant is found
+	peer  string         // that it was offered to last
+}
+
+// outgoing begins a request. cmd is nil for one that may not be sent.
+func (c *core) outgoing(r *Result, cmd *schema.Command, uid, broadcast string, payload json.RawMessage) outgoing {
+	return outgoing{t: c.telemetry, worker: r.Worker, target: r.Target, cmd: cmd, uid: uid, broadcast: broadcast, payload: payload, started: time.Now()}
+}
+
+// offered counts that the request is sent to a variant.
+func (o *outgoing) offered(p *peer, l *peerLink) {
+	if o.t == nil {
+		return
+	}
+	p.sent.Add(1)
+	if o.tally != nil {
+		o.tally.Retry()
+	} else {
+		o.tally = o.t.Meter.Command(o.target, inspect.Out).Tally(blind(p, l))
+		o.tally.Start(len(o.payload))
+	}
+	o.t.keepPayload(inspect.Out, p.name, o.uid, o.payload)
+	if o.peer != "" {
+		o.t.dropPayload(inspect.Out, o.peer, o.uid)
+	}
+	o.peer = p.name
+}
+
+// end counts the outcome that the caller sees.
+func (o *outgoing) end(result json.RawMessage, failure *wire.Error) {
+	if o.t == nil {
+		return
+	}
+	if o.tally == nil {
+		o.tally = o.t.Meter.Command(o.target, inspect.Out).Tally(false)
+		o.tally.Start(len(o.payload))
+	}
+	took, code := time.Since(o.started), codeOf(failure)
+	o.tally.End(code, took, len(result))
+	o.t.dropPayload(inspect.Out, o.peer, o.uid)
+	if !o.t.Wants(code, took) {
+		return
+	}
+	row := inspect.Row{Took: took, Request: inspect.Request{
+		UID: o.uid, Group: o.broadcast, Dir: inspect.Out, Caller: o.t.core.self.Name(), Target: cmp.Or(o.peer, o.worker),
+		Command: o.target, Kind: inspect.KindBalanced, Bytes: len(o.payload), ResultBytes: len(result), Code: code,
+	}}
+	if o.cmd != nil {
+		row.Kind = kind(o.cmd)
+	}
+	if failure != nil {
+		row.Error = failure.Message
+	}
+	o.t.withPayload(&row, o.payload)
+	o.t.Finished(row)
+}
+
+func codeOf(failure *wire.Error) wire.Code {
+	if failure == nil {
+		return ""
+	}
+	return cmp.Or(failure.Code, wire.CodeHandlerError)
+}
+
+func kind(cmd *schema.Command) string {
+	switch {
+	case cmd.Queued:
+		return inspect.KindQueued
+	case cmd.Delivery == schema.Broadcast:
+		return inspect.KindBroadcast
+	}
+	return inspect.KindBalanced
+}
+
+// refused counts a request that the schema does not let this node send.
+func (t *telemetry) refused(target string, err error) {
+	if t == nil || wire.CodeOf(err) != wire.CodeDenied {
+		return // what no schema has is not counted: there could be any number of names
+	}
+	worker, _, _ := strings.Cut(target, ".")
+	o := t.core.outgoing(&Result{Worker: worker, Target: target}, nil, "", "", nil)
+	o.end(nil, rpc.AsError(err))
+}
+
+// arrival is a request that came in, as it is counted. The zero value counts nothing.
+type arrival struct {
+	t       *telemetry
+	tally   *inspect.Tally
+	kind    string
+	started time.Time
+	// later says that the request is counted when it was worked on, in tried.
+	later bool
+}
+
+// arrived counts a request for one of the node's commands.
+func (t *telemetry) arrived(p *peer, l *peerLink, cmd wire.Command, own *schema.Command, at time.Time) arrival {
+	if t == nil || own == nil {
+		return arrival{}
+	}
+	p.received.Add(1)
+	a := arrival{t: t, tally: t.in[own.Name].Tally(blind(p, l)), kind: kind(own), started: at}
+	if own.Queued && (cmd.UID == "" || cmd.Meta != nil && cmd.Meta.Ack) {
+		a.later = true
+		return a
+	}
+	a.tally.Start(len(cmd.Payload))
+	t.keepPayload(inspect.In, p.name, cmd.UID, cmd.Payload)
+	return a
+}
+
+// end counts the outcome.
+func (a arrival) end(p *peer, cmd wire.Command, result json.RawMessage, failure *wire.Error) {
+	if a.t == nil {
+		return
+	}
+	if a.later {
+		if failure == nil {
+			return
+		}
+		a.tally.Start(len(cmd.Payload)) // it was refused
+	}
+	row := inspect.Row{Took: time.Since(a.started), Request: inspect.Request{UID: cmd.UID, Caller: p.name, Command: cmd.Name, Kind: a.kind}}
+	a.t.dropPayload(inspect.In, p.name, cmd.UID)
+	a.t.answered(a.tally, row, cmd.Payload, result, failure)
+}
+
+// tried counts a queued request for which nobody waits, once the try has ended it.
+func (t *telemetry) tried(item queue.Item, result json.RawMessage, failure *wire.Error) {
+	meter, own := t.in[item.Command], t.core.own.Commands[item.Command]
+	if meter == nil || failure != nil && item.Attempt <= t.core.queueOptions(own, nil).Retries {
+		return // there will be another one
+	}
+	worker, variant, _ := strings.Cut(item.Caller, "/")
+	reports := worker != wire.OperatorWorker
+	if p, l := t.core.peers.find(worker, variant); l != nil {
+		reports = !blind(p, l)
+	}
+	tally := meter.Tally(!reports)
+	tally.Start(len(item.Payload))
+	row := inspect.Row{Took: time.Since(item.Enqueued), Request: inspect.Request{UID: item.UID, Caller: item.Caller, Command: item.Command, Kind: inspect.KindQueued, Attempt: item.Attempt}}
+	t.answered(tally, row, item.Payload, result, failure)
+}
+
+func (t *telemetry) answered(tally *inspect.Tally, row inspect.Row, payload, result json.RawMessage, failure *wire.Error) {
+	row.Code = codeOf(failure)
+	tally.End(row.Code, row.Took, len(result))
+	if !t.Wants(row.Code, row.Took) {
+		return
+	}
+	row.Dir, row.Target, row.Command = inspect.In, t.core.self.Name(), t.core.self.Worker+"."+row.Command
+	row.Bytes, row.ResultBytes = len(payload), len(result)
+	if failure != nil {
+		row.Error = failure.Message
+	}
+	t.withPayload(&row, payload)
+	t.Finished(row)
+}
+
+// worksOn notes that a queued request is being worked on for which nobody waits, until
+// the function that it gives is called.
+func (t *telemetry) worksOn(item queue.Item) (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.working[item.ID] = working{item, time.Now()}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.working, item.ID)
+	}
+}
+
+func (t *telemetry) keepPayload(dir, peer, uid string, payload json.RawMessage) {
+	if t.core.cfg.InspectPayloads && uid != "" {
+		t.payloads.Store(payloadKey{dir, peer, uid}, payload)
+	}
+}
+
+func (t *telemetry) dropPayload(dir, peer, uid string) {
+	if t.core.cfg.InspectPayloads && uid != "" {
+		t.payloads.Delete(payloadKey{dir, peer, uid})
+	}
+}
+
+// withPayload has the payload of a request reported, where the node was told to.
+func (t *telemetry) withPayload(row *inspect.Row, payload json.RawMessage) {
+	if !t.core.cfg.InspectPayloads || payload == nil {
+		return
+	}
+	row.Raw = payload
+	worker, command, _ := strings.Cut(row.Command, ".")
+	for _, s := range []*schema.Schema{t.core.cfg.Schema, t.core.access.Load()} {
+		if s == nil {
+			continue
+		}
+		if cmd, ok := s.Lookup(worker, command); ok {
+			row.Sensitive = append(row.Sensitive, cmd.Sensitive...)
+		}
+	}
+}
+
+// What follows implements inspect.Subject.
+
+// Instance changes when the node restarts.
+func (t *telemetry) Instance() string { return t.core.self.Meshctl.Instance }
+
+// Links describes the links to other nodes; operators come and go.
+func (t *telemetry) Links() []inspect.LinkCount {
+	p := &t.core.peers
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []inspect.LinkCount
+	for _, pr := range p.byName {
+		if pr.worker == wire.OperatorWorker {
+			continue
+		}
+		for _, l := range pr.links {
+			info := l.Info()
+			all = append(all, inspect.LinkCount{
+				ID: info.ID, Peer: pr.name, Kind: l.peer.Kind(), Transport: info.Transport, Dialed: info.Dialed,
+				Since: l.since.UnixMilli(), Draining: pr.draining,
+				InFlight: pr.pending.Len(), Sent: pr.sent.Load(), Received: pr.received.Load(),
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b inspect.LinkCount) int { return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.ID, b.ID)) })
+	return all
+}
+
+// Queues describes the queues.
+func (t *telemetry) Queues() []inspect.QueueCount {
+	var all []inspect.QueueCount
+	for _, s := range t.core.queues.stats() {
+		all = append(all, inspect.QueueCount{
+			Command: t.core.self.Worker + "." + s.Command, Depth: s.Waiting + s.Running, OldestMillis: s.Oldest.Milliseconds(),
+			Retries: s.Retries, Dead: s.Dead,
+		})
+	}
+	return all
+}
+
+// underWay is a request in flight and its direction.
+type underWay struct {
+	rpc.InFlight
+	dir string
+}
+
+// oldest is a heap with the youngest request on top.
+type oldest []underWay
+
+func (o oldest) Len() int           { return len(o) }
+func (o oldest) Less(i, j int) bool { return o[i].Started.After(o[j].Started) }
+func (o oldest) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
+func (o *oldest) Push(x any)        { *o = append(*o, x.(underWay)) }
+func (o *oldest) Pop() any          { panic("nothing is taken off it") }
+
+// InFlight gives the oldest requests under way.
+func (t *telemetry) InFlight(atMost int) ([]inspect.Row, int) {
+	total := 0
+	kept := make(oldest, 0, atMost)
+	take := func(dir string) func(rpc.InFlight) bool {
+		return func(f rpc.InFlight) bool {
+			total++
+			switch {
+			case len(kept) < atMost:
+				heap.Push(&kept, underWay{f, dir})
+			case f.Started.Before(kept[0].Started):
+				kept[0] = underWay{f, dir}
+				heap.Fix(&kept, 0)
+			}
+			return true
+		}
+	}
+	for _, p := range t.core.peers.all() {
+		p.pending.Each(take(inspect.Out))
+	}
+	t.core.server.Each(take(inspect.In))
+	t.mu.Lock()
+	for _, w := range t.working {
+		take(inspect.In)(rpc.InFlight{UID: w.UID, Command: w.Command, Peer: w.Caller, Phase: rpc.PhaseRunning, Started: w.since, Bytes: len(w.Payload)})
+	}
+	t.mu.Unlock()
+	slices.SortFunc(kept, func(a, b underWay) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.UID, b.UID)) })
+	rows := make([]inspect.Row, len(kept))
+	for i, f := range kept {
+		rows[i] = t.row(f)
+	}
+	return rows, total
+}
+
+func (t *telemetry) row(f underWay) inspect.Row {
+	row := inspect.Row{Started: f.Started, Request: inspect.Request{
+		UID: f.UID, Group: f.Broadcast, Dir: f.dir, Kind: f.Kind, Phase: string(f.Phase), Bytes: f.Bytes,
+		Caller: t.core.self.Name(), Target: f.Peer,
+	}}
+	if f.dir == inspect.In {
+		row.Caller, row.Target = row.Target, row.Caller
+	}
+	worker, _, _ := strings.Cut(row.Target, "/")
+	row.Command = worker + "." + f.Command
+	if s := t.core.access.Load(); s != nil {
+		if cmd, ok := s.Lookup(worker, f.Command); ok {
+			row.Kind = kind(cmd)
+		}
+	}
+	row.Kind = cmp.Or(row.Kind, inspect.KindQueued)
+	if !f.Deadline.IsZero() {
+		row.TimeoutMillis = f.Deadline.Sub(f.Started).Milliseconds()
+	}
+	if payload, ok := t.payloads.Load(payloadKey{f.dir, f.Peer, f.UID}); ok {
+		t.withPayload(&row, payload.(json.RawMessage))
+	}
+	return row
+}
+
+// all lists whom there are links to, operators included.
+func (p *peers) all() []*peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]*peer, 0, len(p.byName))
+	for _, pr := range p.byName {
+		all = append(all, pr)
+	}
+	return all
+}
+
+// reporting is what a master has a node report over one link. One goroutine uses it.
+type reporting struct {
+	t      *telemetry
+	link   link.Link
+	orders chan time.Duration
+	cancel context.CancelFunc // nil while the node is not observed
+	ended  chan struct{}
+}
+
+// observe does as the master says.
+func (r *reporting) observe(ctx context.Context, o wire.Observe) {
+	if !o.On {
+		r.stop()
+		return
+	}
+	if r.cancel == nil {
+		r.orders, r.ended = make(chan time.Duration, 1), make(chan struct{})
+		ctx, r.cancel = context.WithCancel(ctx)
+		go func() {
+			defer close(r.ended)
+			r.t.Run(ctx, r.orders, func(body []byte) error {
+				return r.link.Send(wire.Message{Event: wire.EventTelemetry, Body: body})
+			})
+		}()
+	}
+	select {
+	case <-r.orders: // it has not come to that one yet
+	default:
+	}
+	r.orders <- time.Duration(o.EveryMillis) * time.Millisecond
+}
+
+// stop ends the reports, and returns when no more will come.
+func (r *reporting) stop() {
+	if r.cancel != nil {
+		r.cancel()
+		<-r.ended
+		r.cancel = nil
+	}
+}
+
+// withdraw ends a request under way, whichever end of it this node is.
+func (n *Node) withdraw(uid string) {
+	for _, p := range n.peers.all() {
+		if p.pending.Cancel(uid) {
+			n.log.Info("an operator canceled a request", "uid", uid, "to", p.name)
+		}
+		n.server.Cancel(p, uid)
+	}
+}
