@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"internal/demo"},
 	{"internal/config", "internal/mesh/meshtest"},
 	{"internal/mesh/master", "internal/mesh/node"},
+	{"internal/mesh/inspect/query", "internal/mesh/inspect/record"},
 	{"internal/mesh/inspect"},
 	{"internal/mesh/route"},
 	{"internal/mesh/rpc"},

@@ -14,6 +14,7 @@ const (
 	windowSlots = 5
 	sampleTicks = 2
 	maxSamples  = 300
+	maxTrend    = 120 // samples of one command
 )
 
 // meter turns a growing total into a rate per second.

@@ -187,15 +187,15 @@ func (m *Model) tickTotals() {
 		t.ErrorRate += c.errs.rate
 		t.InFlight += c.inFlight
 	}
-	var q [2]time.Duration
+	var q [4]time.Duration
 	m.scratch.clear()
 	m.scratch.addWindow(&m.mesh, m.epoch)
-	m.scratch.quantiles([]float64{.5, .99}, q[:])
-	t.P50, t.P99 = q[0], q[1]
+	m.scratch.quantiles([]float64{.5, .9, .99, .999}, q[:])
+	t.P50, t.P90, t.P99, t.P999 = q[0], q[1], q[2], q[3]
 	if m.ticks%sampleTicks != 0 {
 		return
 	}
-	m.second.quantiles([]float64{.5, .99}, q[:])
+	m.second.quantiles([]float64{.5, .99}, q[:2])
 	m.second.clear()
 	per := (sampleTicks * tickEvery).Seconds()
 	m.samples = append(m.samples, Sample{

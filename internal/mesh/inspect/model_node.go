@@ -88,6 +88,7 @@ type commandState struct {
 	by                []CommandNode // for pictures; nil when it is out of date
 	quantiles         [4]time.Duration
 	histogram         []Bin
+	trend             []float32
 }
 
 type queueState struct {
@@ -381,6 +382,12 @@ func (m *Model) tickNode(n *nodeState) {
 func (m *Model) tickCommand(c *commandState) {
 	c.done.tick(m.ticks)
 	c.errs.tick(m.ticks)
+	if m.ticks%sampleTicks == 0 {
+		c.trend = append(c.trend, float32(c.done.rate))
+		if len(c.trend) >= 2*maxTrend { // pictures keep what they have
+			c.trend = append(make([]float32, 0, 2*maxTrend), c.trend[len(c.trend)-maxTrend:]...)
+		}
+	}
 	m.scratch.clear()
 	m.scratch.addWindow(&c.window, m.epoch)
 	if m.scratch.total == 0 {

@@ -110,6 +110,7 @@ func (m *Model) fillCommands(dst []Command) []Command {
 			Name: c.name, Calls: c.ok + c.failed, Failed: c.failed, Errors: c.errorsShown, Retries: c.retries,
 			InFlight: c.inFlight, Rate: c.done.rate, ErrRate: c.errs.rate,
 			P50: q[0], P90: q[1], P99: q[2], P999: q[3], Histogram: c.histogram,
+			Trend:   c.trend[max(0, len(c.trend)-maxTrend):len(c.trend):len(c.trend)],
 			BytesIn: c.bytesIn, BytesOut: c.bytesOut, ByNode: c.byNode(),
 		})
 	}

@@ -35,16 +35,17 @@ type Totals struct {
 	InFlight                   int // as the nodes count them; Picture.Requests may have fewer
 	Calls, Errors              uint64
 	Rate, ErrorRate            float64       // per second, over the last second or two
-	P50, P99                   time.Duration // over the last ten seconds
+	P50, P90, P99, P999        time.Duration // over the last ten seconds
 }
 
 // Sample is one second of the mesh.
 type Sample struct {
-	At       time.Time
-	Calls    float64 // per second
-	Errors   float64
-	P50, P99 time.Duration
-	InFlight int
+	At       time.Time     `json:"at"`
+	Calls    float64       `json:"calls"` // per second
+	Errors   float64       `json:"errors,omitempty"`
+	P50      time.Duration `json:"p50,omitempty"` // in JSON in nanoseconds
+	P99      time.Duration `json:"p99,omitempty"`
+	InFlight int           `json:"in_flight,omitempty"`
 }
 
 // Health of a node, a link or a command, from good to bad.
@@ -58,6 +59,21 @@ const (
 	Stale           // no report for longer than there should be
 	Gone            // left, or was lost, a short while ago
 )
+
+// String is the health in a word.
+func (h Health) String() string {
+	switch h {
+	case Healthy:
+		return "healthy"
+	case Draining:
+		return "draining"
+	case Degraded:
+		return "degraded"
+	case Stale:
+		return "stale"
+	}
+	return "gone"
+}
 
 // Node is one variant.
 type Node struct {
@@ -99,6 +115,7 @@ type Command struct {
 	Rate, ErrRate       float64
 	P50, P90, P99, P999 time.Duration // over the last ten seconds; since the start when idle
 	Histogram           []Bin
+	Trend               []float32 // its rate, one a second, oldest first, two minutes at most
 	BytesIn, BytesOut   uint64
 	ByNode              []CommandNode
 }

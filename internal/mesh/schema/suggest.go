@@ -46,3 +46,7 @@ func distance(a, b string, limit int) int {
 	}
 	return prev[len(b)]
 }
+
+// Nearest gives the candidate that word probably was meant to be, or "". Of equally near
+// ones the first is taken.
+func Nearest(word string, candidates []string) string { return suggest(word, candidates) }
