@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"strconv"
 	"time"
 )
 
@@ -76,6 +77,9 @@ func requestEnv(r *Request) []string {
 	}
 	if !r.Deadline.IsZero() {
 		env = append(env, "MESH_DEADLINE="+r.Deadline.UTC().Format(time.RFC3339Nano))
+	}
+	if r.Attempt > 0 {
+		env = append(env, "MESH_ATTEMPT="+strconv.Itoa(r.Attempt), "MESH_REDELIVERED="+strconv.FormatBool(r.Redelivered))
 	}
 	return env
 }

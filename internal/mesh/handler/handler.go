@@ -19,6 +19,11 @@ type Request struct {
 	Payload json.RawMessage // valid JSON, "null" when there was none
 	// Deadline is when the caller stops waiting. It is never zero; the context ends then.
 	Deadline time.Time
+
+	// Of a queued command: the number of this try, from 1, and whether an earlier one was
+	// begun whose end nobody knows. 0 and false of others.
+	Attempt     int
+	Redelivered bool
 }
 
 // Handler answers requests of one command. It is safe for concurrent use.

@@ -148,6 +148,10 @@ func (h *httpHandler) setHeaders(req *http.Request, r *Request) {
 		left := max(1, time.Until(r.Deadline).Milliseconds())
 		req.Header.Set("Mesh-Timeout-Ms", strconv.FormatInt(left, 10))
 	}
+	if r.Attempt > 0 {
+		req.Header.Set("Mesh-Attempt", strconv.Itoa(r.Attempt))
+		req.Header.Set("Mesh-Redelivered", strconv.FormatBool(r.Redelivered))
+	}
 	if h.user != nil {
 		password, _ := h.user.Password()
 		req.SetBasicAuth(h.user.Username(), password)

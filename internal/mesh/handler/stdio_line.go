@@ -161,12 +161,16 @@ type requestParams struct {
 	Caller   string          `json:"caller"`
 	UID      string          `json:"uid,omitempty"`
 	Deadline string          `json:"deadline,omitempty"` // RFC 3339 with nanoseconds
+
+	Attempt     int  `json:"attempt,omitempty"` // of a queued command, from 1
+	Redelivered bool `json:"redelivered,omitempty"`
 }
 
 // requestLine encodes r as request number id, ending in a newline.
 func requestLine(id uint64, r *Request) ([]byte, error) {
 	p := requestParams{
 		Payload: r.Payload, Command: r.Command, Worker: r.Worker, Variant: r.Variant, Caller: r.Caller, UID: r.UID,
+		Attempt: r.Attempt, Redelivered: r.Redelivered,
 	}
 	if !r.Deadline.IsZero() {
 		p.Deadline = r.Deadline.UTC().Format(time.RFC3339Nano)

@@ -23,8 +23,40 @@ type CallOptions struct {
 	Exclude []string      // variants
 	Timeout time.Duration // 0: the context's deadline, else Config.Timeout
 
+	// Wait makes a job of a queued command: it is done, with further tries where it fails,
+	// even when the caller is gone. "" goes by the schema: the response of a command that responds
+	// is waited for, and the request ends with its caller; others are jobs that are stored.
+	Wait Wait
+	// Key is a job's idempotency key; default: the uid of the call.
+	Key string
+
 	// OnReply, if set, is told of each reply as it comes, one at a time.
 	OnReply func(Reply)
+}
+
+// Wait is what the caller of a queued command waits for.
+type Wait string
+
+// The values of Wait.
+const (
+	WaitStored Wait = "stored" // until the node has it stored
+	WaitDone   Wait = "done"   // until it is done, or given up
+)
+
+// jobMeta is how a command is to be queued, by the options of its call.
+func (o CallOptions) jobMeta(cmd *schema.Command) (wire.CommandMeta, *wire.Error) {
+	switch {
+	case !cmd.Queued && (o.Wait != "" || o.Key != ""):
+		return wire.CommandMeta{}, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("%s is not queued, so there is nothing to wait for but its response", cmd.Name), Hint: "leave --wait and --key away"}
+	case !cmd.Queued:
+		return wire.CommandMeta{}, nil
+	case len(o.Key) > maxKeyLen:
+		return wire.CommandMeta{}, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the key is longer than %d bytes", maxKeyLen)}
+	case o.Key != "" && o.Wait == "" && cmd.Responds:
+		return wire.CommandMeta{}, &wire.Error{Code: wire.CodeBadRequest, Message: "a key is for jobs, and this call would end with its caller", Hint: "add --wait stored or --wait done"}
+	}
+	ack := o.Wait == WaitStored || o.Wait == "" && !cmd.Responds
+	return wire.CommandMeta{Ack: ack, Job: o.Wait == WaitDone, Key: o.Key}, nil
 }
 
 // Result is what came of a call.
@@ -37,6 +69,8 @@ type Result struct {
 	UID      string
 	Replies  []Reply // by variant; exactly one for a balanced command that was answered
 	Elapsed  time.Duration
+
+	meta wire.CommandMeta // that the command is sent with
 }
 
 // Reply is what one variant answered. Exactly one of Result and Err is set where the
@@ -78,9 +112,15 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	}
 	cmd, err := c.permitted(worker, command)
 	if err != nil {
+		c.telemetry.refused(name, err)
 		return nil, err
 	}
-	if !cmd.Responds && !json.Valid(payload) && payload != nil {
+	meta, failure := opts.jobMeta(cmd)
+	if failure != nil {
+		return nil, failure
+	}
+	responds := opts.Wait == WaitDone || opts.Wait == "" && cmd.Responds
+	if !responds && !json.Valid(payload) && payload != nil {
 		// Nobody would tell: whoever receives it can only drop it.
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the payload is not valid JSON"}
 	}
@@ -88,7 +128,7 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	defer cancel()
 
 	started := time.Now()
-	result := &Result{Target: name, Worker: worker, Command: command, Delivery: cmd.Delivery, Responds: cmd.Responds, UID: uuid.NewString()}
+	result := &Result{Target: name, Worker: worker, Command: command, Delivery: cmd.Delivery, Responds: responds, UID: uuid.NewString(), meta: meta}
 	if cmd.Delivery == schema.Broadcast {
 		err = c.broadcast(ctx, result, cmd, payload, sel, opts, r)
 	} else {
@@ -128,17 +168,19 @@ func (c *core) permitted(worker, command string) (*schema.Command, error) {
 }
 
 func (c *core) balanced(ctx context.Context, result *Result, cmd *schema.Command, payload json.RawMessage, sel route.Selection, opts CallOptions, r reach) error {
+	o := c.outgoing(result, cmd, result.UID, "", payload)
 	var last *wire.Error
 	for t, failure := range r.inTurn(ctx, result.Worker, sel) {
 		if failure != nil {
 			last = failure
 			continue
 		}
-		reply := c.ask(ctx, t, result.UID, "", cmd, payload)
+		reply := c.ask(ctx, t, &o, result)
 		if reply.Err != nil && reply.Err.Temporary && ctx.Err() == nil {
 			last = reply.Err // it did not run there: the next variant may take it
 			continue
 		}
+		o.end(reply.Result, reply.Err)
 		result.Replies = []Reply{reply}
 		if opts.OnReply != nil {
 			opts.OnReply(reply)
@@ -151,13 +193,19 @@ func (c *core) balanced(ctx context.Context, result *Result, cmd *schema.Command
 	if last == nil {
 		last = route.NoVariant(result.Worker, sel)
 	}
+	o.end(nil, last)
 	return last
 }
 
 func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Command, payload json.RawMessage, sel route.Selection, opts CallOptions, r reach) error {
+	nobody := func(failure *wire.Error) error {
+		o := c.outgoing(result, cmd, result.UID, "", payload)
+		o.end(nil, failure)
+		return failure
+	}
 	targets, failure := r.all(ctx, result.Worker, sel)
 	if failure != nil {
-		return failure
+		return nobody(failure)
 	}
 	present := make([]string, len(targets))
 	for i, t := range targets {
@@ -169,7 +217,7 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 		}})
 	}
 	if len(targets) == 0 || len(present) == 0 {
-		return route.NoVariant(result.Worker, sel)
+		return nobody(route.NoVariant(result.Worker, sel))
 	}
 	result.Replies = make([]Reply, len(targets))
 	var wg sync.WaitGroup
@@ -177,7 +225,9 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 	for i, t := range targets {
 		wg.Go(func() {
 			// A uid of its own for each: two variants may share one JavaScript process.
-			result.Replies[i] = c.ask(ctx, t, uuid.NewString(), result.UID, cmd, payload)
+			o := c.outgoing(result, cmd, uuid.NewString(), result.UID, payload)
+			result.Replies[i] = c.ask(ctx, t, &o, result)
+			o.end(result.Replies[i].Result, result.Replies[i].Err)
 			if opts.OnReply != nil {
 				telling.Lock()
 				defer telling.Unlock()
@@ -190,8 +240,8 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 }
 
 // ask sends one request to one variant and waits for its response, if there is one.
-// broadcast is the uid of the whole of which it is a part, if it is.
-func (c *core) ask(ctx context.Context, t target, uid, broadcast string, cmd *schema.Command, payload json.RawMessage) (reply Reply) {
+func (c *core) ask(ctx context.Context, t target, o *outgoing, of *Result) (reply Reply) {
+	cmd := o.cmd
 	started := time.Now()
 	reply = Reply{Worker: t.worker, Variant: t.variant}
 	defer func() { reply.Elapsed = time.Since(started) }()
@@ -201,24 +251,30 @@ func (c *core) ask(ctx context.Context, t target, uid, broadcast string, cmd *sc
 		return reply
 	}
 	reply.Kind = l.peer.Kind()
-	request := wire.Command{UID: uid, Name: cmd.Name, Payload: payload}
+	o.offered(p, l)
+	request := wire.Command{UID: o.uid, Name: cmd.Name, Payload: o.payload}
 	if l.meshctl() {
-		request.Meta = &wire.CommandMeta{Ack: cmd.Queued && !cmd.Responds}
+		meta := of.meta
+		request.Meta = &meta
 		if deadline, ok := ctx.Deadline(); ok {
 			request.Meta.TimeoutMS = max(1, time.Until(deadline).Milliseconds())
 		}
 	}
-	if !cmd.Responds && (request.Meta == nil || !request.Meta.Ack) {
+	if request.Meta == nil && (of.meta.Job || of.meta.Ack && cmd.Responds || of.meta.Key != "") {
+		reply.Err = &wire.Error{Code: wire.CodeBadRequest, Message: "a JavaScript node tells nothing of its queues", Hint: "leave --wait and --key away"}
+		return reply
+	}
+	if !of.Responds && (request.Meta == nil || !request.Meta.Ack) {
 		request.UID, request.Meta = "", nil
 		if err := rpc.Send(l, request); err != nil {
 			reply.Err = rpc.AsError(err)
 		}
 		return reply
 	}
-	result, err := p.pending.Do(ctx, l.Link, rpc.Request{Command: request, Peer: p.name, Kind: string(cmd.Delivery), Broadcast: broadcast, Cancels: l.meshctl()})
+	result, err := p.pending.Do(ctx, l.Link, rpc.Request{Command: request, Peer: p.name, Kind: string(cmd.Delivery), Broadcast: o.broadcast, Cancels: l.meshctl()})
 	if err != nil {
 		reply.Err = rpc.AsError(err)
-	} else if cmd.Responds {
+	} else if of.Responds {
 		reply.Result = result
 	}
 	return reply

@@ -44,9 +44,19 @@ type Config struct {
 
 	MaxPayload   int           // plaintext bytes in one message; default wire.DefaultMaxPayload
 	MaxInFlight  int           // requests being answered at once; default 4096, more are overloaded
-	QueueDepth   int           // queued requests waiting per command; default 1000
+	QueueDepth   int           // queued requests waiting per command, unless the schema says; default 1000
 	DrainTimeout time.Duration // how long Run waits for requests under way when it ends; default 10 s
 	Timeout      time.Duration // of calls whose context has no deadline; default 3 s
+
+	// Queue is where queued requests wait: QueueMemory (default) or QueueEmbedded.
+	Queue string
+	// DataDir is the node's own folder for QueueEmbedded; default: one below StateDir by worker
+	// and variant. New locks it, the end of Run releases it.
+	DataDir, StateDir string
+
+	// InspectPayloads lets the payloads of requests be seen by who watches the mesh, except
+	// for what the schema calls sensitive.
+	InspectPayloads bool
 
 	Hooks   Hooks
 	Version string       // shown to other meshctl peers

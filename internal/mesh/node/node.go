@@ -59,10 +59,17 @@ func New(cfg Config) (*Node, error) {
 	if cfg.TLS != nil && !cfg.TLS.Serves() {
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a node with TLS needs a certificate for its mesh server", Hint: "give it --tls-cert and --tls-key"}
 	}
+	var t *telemetry
+	t, cfg.Logger = newTelemetry(cfg.Logger)
+	store, err := openStore(&cfg, own)
+	if err != nil {
+		return nil, fmt.Errorf("open the queues: %w", err)
+	}
 	c, err := newCore(cfg)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeStore(store))
 	}
+	t.attach(c, own)
 	n := &Node{core: c, listening: make(chan struct{}), connected: make(chan struct{}), started: time.Now()}
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
 	n.own = own
@@ -72,9 +79,9 @@ func New(cfg Config) (*Node, error) {
 	})
 	if err != nil {
 		n.kill()
-		return nil, err
+		return nil, errors.Join(err, closeStore(store))
 	}
-	if n.queues, err = newQueues(c); err != nil {
+	if n.queues, err = newQueues(c, store); err != nil {
 		n.kill()
 		return nil, err
 	}
@@ -88,6 +95,7 @@ func New(cfg Config) (*Node, error) {
 // is left.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.kill()
+	defer n.queues.close()
 	var err error
 	if n.listener, err = net.Listen("tcp", net.JoinHostPort(n.cfg.Host, strconv.Itoa(n.cfg.MeshPort))); err != nil {
 		return fmt.Errorf("open the mesh port: %w", err)
@@ -137,8 +145,9 @@ func (n *Node) Listening() <-chan struct{} { return n.listening }
 // Connected is closed when a master has accepted the node for the first time.
 func (n *Node) Connected() <-chan struct{} { return n.connected }
 
-// Ready tells whether the node is declared at a master at present.
-func (n *Node) Ready() bool { return n.declared.Load() }
+// Ready tells whether the node is declared at a master at present, and can store queued
+// requests.
+func (n *Node) Ready() bool { return n.declared.Load() && n.queues.err() == nil }
 
 // Addr is where the mesh server listens. It is valid once Listening is closed.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,12 +17,17 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
+
+// maxKeyLen is the longest idempotency key.
+const maxKeyLen = 256
 
 // queues holds a queue for each queued command of the node's worker.
 type queues struct {
 	core      *core
+	store     queue.Store // nil where no command is queued
 	byCommand map[string]queue.Queue
 
 	mu      sync.Mutex
@@ -31,96 +37,193 @@ type queues struct {
 // waiter is a queued request that somebody wants the result of.
 type waiter struct {
 	running *rpc.Running
-	done    func(json.RawMessage, *wire.Error)
+	// once: the request is nothing without its caller, so that it ends with it.
+	once bool
+	done func(json.RawMessage, *wire.Error)
 }
 
-func newQueues(c *core) (*queues, error) {
-	qs := &queues{core: c, byCommand: make(map[string]queue.Queue), waiting: make(map[string]*waiter)}
+// newQueues opens the queues of the worker's queued commands in store, and closes that when
+// it fails.
+func newQueues(c *core, store queue.Store) (*queues, error) {
+	qs := &queues{core: c, store: store, byCommand: make(map[string]queue.Queue), waiting: make(map[string]*waiter)}
 	for name, cmd := range c.own.Commands {
 		if !cmd.Queued {
 			continue
 		}
-		q, err := queue.NewMemory(queue.MemoryConfig{Capacity: c.cfg.QueueDepth, GivenUp: qs.givenUp, Logger: c.log})
+		q, err := store.Queue(c.queueName(name, cmd), c.queueOptions(cmd, qs.settled))
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, store.Close())
 		}
 		qs.byCommand[name] = q
 	}
 	return qs, nil
 }
 
-// put queues a request in the order of its arrival. With ack its response says that
-// it was accepted, else it waits for the result; done is called either way.
-func (qs *queues) put(in rpc.Incoming, r *handler.Request, ack bool, done func(json.RawMessage, *wire.Error)) {
-	item := queue.Item{ID: uuid.NewString(), UID: r.UID, Command: r.Command, Caller: r.Caller, Payload: r.Payload, Enqueued: time.Now()}
-	waits := r.UID != "" && !ack
+// queueOptions are what a command's queue is like at the node that works it.
+func (c *core) queueOptions(cmd *schema.Command, settled func(string, json.RawMessage, error)) queue.Options {
+	o := queue.Options{
+		Command: cmd.Name, MaxDepth: cmd.MaxDepth, Workers: cmd.Concurrency, Retries: queue.DefaultRetries,
+		Shared: cmd.Delivery == schema.Balanced, Settled: settled, Logger: c.log,
+	}
+	if o.MaxDepth == 0 {
+		o.MaxDepth = c.cfg.QueueDepth
+	}
+	if o.Workers == 0 && cmd.Method != nil {
+		o.Workers = cmd.Method.Concurrency
+	}
+	if cmd.Retries != nil {
+		o.Retries = *cmd.Retries
+	}
+	return o
+}
+
+// put queues a request in the order of its arrival. What it is answered, and when, the
+// meta says: with Ack that it is stored; with Job its result, whoever else waits for it
+// or not; else the result, and then the request ends with its caller. done is called
+// once, perhaps before put returns.
+func (qs *queues) put(in rpc.Incoming, r *handler.Request, meta *wire.CommandMeta, done func(json.RawMessage, *wire.Error)) {
+	var m wire.CommandMeta
+	if meta != nil {
+		m = *meta
+	}
+	if len(m.Key) > maxKeyLen {
+		done(nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the key is longer than %d bytes", maxKeyLen)})
+		return
+	}
+	waits := r.UID != "" && !m.Ack
+	item := newItem(r, m, waits)
 	if waits {
 		running, failure := qs.core.server.Register(qs.core.work, in)
 		if failure != nil {
 			done(nil, failure)
 			return
 		}
+		qs.await(item, running, done)
+	}
+	qs.byCommand[r.Command].Add(item, func(err error) {
+		switch dup := (*queue.DuplicateError)(nil); {
+		case errors.As(err, &dup) && !waits:
+			done(json.RawMessage("null"), nil) // what was accepted is stored
+		case err != nil && waits:
+			qs.settled(item.ID, nil, err)
+		case err != nil:
+			done(nil, putError(err))
+		case !waits:
+			done(json.RawMessage("null"), nil)
+		}
+	})
+}
+
+func newItem(r *handler.Request, m wire.CommandMeta, waits bool) queue.Item {
+	item := queue.Item{
+		ID: uuid.NewString(), UID: r.UID, Command: r.Command, Caller: r.Caller, Payload: r.Payload,
+		Enqueued: time.Now(), Reply: waits, Once: waits && !m.Job,
+	}
+	if item.Once {
 		item.Deadline = r.Deadline
-		w := &waiter{running: running, done: func(result json.RawMessage, failure *wire.Error) {
-			running.Release()
-			done(result, failure)
-		}}
-		qs.mu.Lock()
-		qs.waiting[item.ID] = w
-		qs.mu.Unlock()
+		return item
 	}
-	err := qs.byCommand[r.Command].Put(qs.core.work, item)
-	switch {
-	case err != nil && waits:
-		qs.settle(item.ID, nil, putError(err))
-	case err != nil:
-		done(nil, putError(err))
-	case !waits:
-		done(json.RawMessage("null"), nil)
+	if key := m.Key; key != "" || r.UID != "" {
+		if key == "" {
+			key = r.UID
+		}
+		worker, _, _ := strings.Cut(r.Caller, "/")
+		item.Key = worker + " " + key // a caller's keys are no other's
 	}
+	return item
+}
+
+// await has done called with the outcome of an item, or when the caller waits no more.
+func (qs *queues) await(item queue.Item, running *rpc.Running, done func(json.RawMessage, *wire.Error)) {
+	w := &waiter{running: running, once: item.Once}
+	stop := context.AfterFunc(running.Context, func() {
+		// What is being worked on ends by itself; a job goes on without whoever waited.
+		if w.once && !qs.byCommand[item.Command].Withdraw(qs.core.work, item.ID) {
+			return
+		}
+		qs.settle(item.ID, nil, rpc.ContextError(running.Context))
+	})
+	w.done = func(result json.RawMessage, failure *wire.Error) {
+		stop()
+		running.Release()
+		done(result, failure)
+	}
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	qs.waiting[item.ID] = w
 }
 
 func putError(err error) *wire.Error {
-	if errors.Is(err, queue.ErrFull) {
-		return &wire.Error{Code: wire.CodeOverloaded, Message: "the queue is full", Temporary: true, Hint: "send more slowly, or raise --queue-depth"}
-	}
-	if errors.Is(err, queue.ErrClosed) {
-		return &wire.Error{Code: wire.CodeNoVariant, Message: "the node is leaving", Temporary: true}
+	switch dup := (*queue.DuplicateError)(nil); {
+	case errors.As(err, &dup):
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this key was accepted before; its result is told only to whoever sent it first", Hint: "--wait stored is content with that; another --key makes it another request"}
+	case errors.Is(err, queue.ErrFull):
+		return &wire.Error{Code: wire.CodeOverloaded, Message: "the queue is full", Temporary: true, Hint: "send more slowly, or raise max_depth in the schema or --queue-depth"}
+	case errors.Is(err, queue.ErrClosed):
+		return &wire.Error{Code: wire.CodeNoVariant, Message: "the queue takes no more requests: the node is leaving, or the queue is drained", Temporary: true}
+	case errors.Is(err, queue.ErrUnavailable):
+		return &wire.Error{Code: wire.CodeUnavailable, Message: "the request cannot be stored, so it was not accepted: " + err.Error(), Hint: "try again when the node's /readyz says that it is ready"}
 	}
 	return rpc.AsError(fmt.Errorf("queue the request: %w", err))
 }
 
 // work answers a queued request when its turn has come.
-func (qs *queues) work(ctx context.Context, item queue.Item) error {
+func (qs *queues) work(ctx context.Context, item queue.Item) (json.RawMessage, error) {
 	qs.mu.Lock()
 	w := qs.waiting[item.ID]
 	qs.mu.Unlock()
-	var cancel context.CancelFunc
-	if w != nil {
-		ctx, cancel = context.WithCancel(ctx)
-		stop := context.AfterFunc(w.running.Context, cancel)
-		defer stop()
-		w.running.Run()
-	} else {
-		ctx, cancel = context.WithTimeout(ctx, unawaitedTimeout)
-	}
+	ctx, cancel := context.WithTimeout(ctx, qs.core.jobTimeout(item.Command))
 	defer cancel()
+	if !item.Reply {
+		defer qs.core.telemetry.worksOn(item)()
+	}
+	if w != nil {
+		w.running.Run()
+		if w.once {
+			stop := context.AfterFunc(w.running.Context, cancel)
+			defer stop()
+		}
+	}
 	r := &handler.Request{
 		UID: item.UID, Worker: qs.core.self.Worker, Variant: qs.core.self.Variant,
 		Command: item.Command, Caller: item.Caller, Payload: item.Payload, Deadline: item.Deadline,
+		Attempt: item.Attempt, Redelivered: item.Redelivered,
 	}
 	if r.Deadline.IsZero() {
 		r.Deadline, _ = ctx.Deadline()
 	}
 	result, failure := qs.core.server.Run(ctx, func(ctx context.Context) (json.RawMessage, error) { return qs.core.answer(ctx, r) })
-	if w != nil {
-		qs.settle(item.ID, result, failure) // the caller is told; nothing is left to log
-		return nil
+	if !item.Reply {
+		qs.core.telemetry.tried(item, result, failure)
 	}
 	if failure != nil {
-		return failure
+		return nil, failure
 	}
-	return nil
+	return result, nil
+}
+
+// jobTimeout is how long one try of a queued command may take.
+func (c *core) jobTimeout(command string) time.Duration {
+	if m := c.own.Commands[command].Method; m != nil {
+		return max(unawaitedTimeout, m.Timeout)
+	}
+	return unawaitedTimeout
+}
+
+// settled tells whoever waits for an item what came of it.
+func (qs *queues) settled(id string, result json.RawMessage, err error) {
+	switch {
+	case err == nil:
+		qs.settle(id, result, nil)
+	case errors.Is(err, queue.ErrExpired):
+		qs.settle(id, nil, &wire.Error{Code: wire.CodeTimeout, Message: "the deadline passed in the queue"})
+	default:
+		if e := (*wire.Error)(nil); errors.As(err, &e) {
+			qs.settle(id, nil, e)
+			return
+		}
+		qs.settle(id, nil, putError(err))
+	}
 }
 
 func (qs *queues) settle(id string, result json.RawMessage, failure *wire.Error) {
@@ -133,32 +236,40 @@ func (qs *queues) settle(id string, result json.RawMessage, failure *wire.Error)
 	}
 }
 
-// givenUp tells the caller of an item that will not be worked on any more.
-func (qs *queues) givenUp(item queue.Item, err error) {
-	failure := rpc.AsError(err)
-	switch {
-	case errors.Is(err, queue.ErrExpired):
-		failure = &wire.Error{Code: wire.CodeTimeout, Message: "the deadline passed in the queue"}
-	case errors.Is(err, queue.ErrClosed):
-		failure = putError(err)
-	}
-	qs.settle(item.ID, nil, failure)
-}
-
-// run works all queues until ctx ends.
+// run works all queues until ctx ends, and then closes their store.
 func (qs *queues) run(ctx context.Context) error {
 	var g errgroup.Group
 	for _, q := range qs.byCommand {
 		g.Go(func() error { return q.Run(ctx, qs.work) })
 	}
-	return g.Wait()
+	return errors.Join(g.Wait(), qs.close())
 }
 
-// len counts the items that wait or are being worked on.
+// close releases the store. The queues are not run, or not any more.
+func (qs *queues) close() error {
+	if qs.store == nil {
+		return nil
+	}
+	return qs.store.Close()
+}
+
+// err is why no request can be queued at present.
+func (qs *queues) err() error {
+	if qs.store == nil {
+		return nil
+	}
+	return qs.store.Err()
+}
+
+// len counts the items that are lost when the node ends now: those being worked on, and
+// those that wait where they are not durable.
 func (qs *queues) len() int {
 	n := 0
-	for _, q := range qs.byCommand {
-		n += q.Len()
+	for _, s := range qs.stats() {
+		n += s.Running
+		if !qs.store.Durable() {
+			n += s.Waiting
+		}
 	}
 	return n
 }
@@ -168,7 +279,9 @@ func (qs *queues) stats() []queue.Stats {
 	all := make([]queue.Stats, 0, len(qs.byCommand))
 	for _, command := range slices.Sorted(maps.Keys(qs.byCommand)) {
 		s := qs.byCommand[command].Stats()
-		s.Command = command
+		if err := qs.store.Err(); err != nil {
+			s.Error = err.Error()
+		}
 		all = append(all, s)
 	}
 	return all
@@ -178,12 +291,23 @@ func (qs *queues) stats() []queue.Stats {
 // no command is queued. It does not block.
 func (n *Node) QueueStats() []queue.Stats { return n.queues.stats() }
 
-// idle blocks until all queues are empty, or ctx ends.
+// idle blocks until nothing is left that ends with the node, or until ctx ends. What is durable
+// and has nobody who waits stays for the next time.
 func (qs *queues) idle(ctx context.Context) error {
-	for qs.len() > 0 {
+	for {
+		qs.mu.Lock()
+		waiting := len(qs.waiting)
+		qs.mu.Unlock()
+		if waiting == 0 && qs.store != nil && qs.store.Durable() {
+			for _, q := range qs.byCommand {
+				q.Halt()
+			}
+		}
+		if waiting == 0 && qs.len() == 0 {
+			return nil
+		}
 		if !pause(ctx, 10*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
-	return nil
 }

@@ -160,8 +160,12 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 		}
 		return
 	}
-	reply := func(result json.RawMessage, failure *wire.Error) { c.reply(l, cmd, result, failure) }
-	own := c.ownCommand(cmd.Name)
+	own, now := c.ownCommand(cmd.Name), time.Now()
+	arrival := c.telemetry.arrived(p, l, cmd, own, now)
+	reply := func(result json.RawMessage, failure *wire.Error) {
+		arrival.end(p, cmd, result, failure)
+		c.reply(l, cmd, result, failure)
+	}
 	switch {
 	case !c.mayCallUs(p.worker):
 		reply(nil, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s call %s", p.worker, c.self.Worker)})
@@ -178,14 +182,14 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 	}
 	r := &handler.Request{
 		UID: cmd.UID, Worker: c.self.Worker, Variant: c.self.Variant, Command: cmd.Name,
-		Caller: p.name, Payload: cmd.Payload, Deadline: time.Now().Add(c.timeLeft(cmd)),
+		Caller: p.name, Payload: cmd.Payload, Deadline: now.Add(c.timeLeft(cmd)),
 	}
 	incoming := rpc.Incoming{
 		From: p, UID: cmd.UID, Command: cmd.Name, Peer: p.name, Kind: string(own.Delivery),
 		Bytes: len(cmd.Payload), Deadline: r.Deadline,
 	}
 	if own.Queued {
-		c.queues.put(incoming, r, cmd.Meta != nil && cmd.Meta.Ack, reply)
+		c.queues.put(incoming, r, cmd.Meta, reply)
 		return
 	}
 	c.server.Go(c.work, incoming, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, reply)

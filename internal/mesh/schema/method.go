@@ -13,6 +13,8 @@ import (
 const (
 	maxConcurrency = 10_000
 	maxOutput      = 1 << 30
+	maxRetries     = 1000
+	maxQueueDepth  = 10_000_000
 )
 
 func builtins() []string   { return []string{"status", "echo", "sleep", "fail"} }
@@ -20,8 +22,9 @@ func kinds() []string      { return []string{"builtin", "exec", "stdio", "http"}
 func limits() []string     { return []string{"concurrency", "timeout", "dir", "env", "max_output"} }
 func methodKeys() []string { return append(kinds(), limits()...) }
 func commandKeys() []string {
-	return []string{"method", "responds", "queued", keyCallers}
+	return append([]string{"method", "responds", "queued", keyCallers, keySensitive}, queueKeys()...)
 }
+func queueKeys() []string { return []string{"retries", "max_depth"} }
 
 func (c *checker) command(worker string, m member, path string, d Delivery) *Command {
 	cmd := &Command{Name: m.key, Delivery: d, Responds: d == Balanced}
@@ -38,8 +41,14 @@ func (c *checker) command(worker string, m member, path string, d Delivery) *Com
 			c.boolean(m, path, &cmd.Responds)
 		case "queued":
 			c.boolean(m, path, &cmd.Queued)
+		case "retries", "max_depth", "concurrency":
+			if !c.wire {
+				c.queueOption(cmd, members, m, path)
+			}
 		case keyCallers:
 			cmd.Callers = c.callers(m, path, commandPath(worker, cmd.Name))
+		case keySensitive:
+			cmd.Sensitive = c.sensitive(m, join(path, m.key))
 		case "method":
 			if c.wire || m.value.kind == null {
 				continue
@@ -57,6 +66,25 @@ func (c *checker) command(worker string, m member, path string, d Delivery) *Com
 		}
 	}
 	return cmd
+}
+
+// queueOption reads an option that only queued commands have.
+func (c *checker) queueOption(cmd *Command, members []member, m member, path string) {
+	at := join(path, m.key)
+	queued := slices.ContainsFunc(members, func(m member) bool { return m.key == "queued" && strings.EqualFold(m.value.text, "true") })
+	switch {
+	case !queued && m.key == "concurrency":
+		c.add(m.at, at, `"concurrency" belongs inside method, unless the command is queued`, "method: {…, concurrency: …}")
+	case !queued:
+		c.add(m.at, at, fmt.Sprintf("%s has no meaning for a command that is not queued", m.key), "queued: true")
+	case m.key == "retries":
+		n := c.wholeNumber(m, at, "0", maxRetries)
+		cmd.Retries = &n
+	case m.key == "max_depth":
+		cmd.MaxDepth = c.integer(m, at, maxQueueDepth)
+	default:
+		cmd.Concurrency = c.integer(m, at, maxConcurrency)
+	}
 }
 
 // method reads the members of n, which is either the value of "method" or a
@@ -241,10 +269,14 @@ func (c *checker) url(m member, path string) string {
 }
 
 func (c *checker) integer(m member, path string, most int) int {
+	return c.wholeNumber(m, path, "0 (the default)", most)
+}
+
+func (c *checker) wholeNumber(m member, path, least string, most int) int {
 	n, err := strconv.Atoi(m.value.text)
 	if m.value.kind != number || err != nil || n < 0 || n > most {
 		c.add(m.value.at, path, fmt.Sprintf("%s is %s", m.key, m.value.describe()),
-			fmt.Sprintf("a whole number from 0 (the default) to %d", most))
+			fmt.Sprintf("a whole number from %s to %d", least, most))
 		return 0
 	}
 	return n

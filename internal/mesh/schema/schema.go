@@ -67,8 +67,16 @@ type Command struct {
 	Delivery Delivery
 	Responds bool // default: true for balanced, false for broadcast
 	Queued   bool
-	Callers  *Set    // who of those that may call the worker may call this; nil: all of them
-	Method   *Method // nil where the schema does not say what answers it
+	Callers  *Set // who of those that may call the worker may call this; nil: all of them
+	// Sensitive are the members of payloads, at any depth and in whatever case, that nobody
+	// who watches the mesh is shown.
+	Sensitive []string
+	Method    *Method // nil where the schema does not say what answers it
+
+	// Of a queued command; they concern its node only and do not travel.
+	Concurrency int  // worked on at once by one node; 0: one after another, or Method.Concurrency
+	MaxDepth    int  // how many may wait; 0: the node's default
+	Retries     *int // tries after the first; nil: the default
 }
 
 // Method is what answers a command; exactly one of Builtin, Exec, Stdio and HTTP is set.

@@ -22,7 +22,9 @@ type wireCommand struct {
 	Responds bool `json:"responds"`
 	Queued   bool `json:"queued"`
 	Callers  any  `json:"callers,omitempty"` // absent: no restriction
-	Method   any  `json:"method"`            // always null: how a command is answered concerns its node only
+	// Nodes that do not know it show nobody a payload.
+	Sensitive []string `json:"x-sensitive,omitempty"`
+	Method    any      `json:"method"` // always null: how a command is answered concerns its node only
 }
 
 // Wire gives the schema as JSON for peers, without methods. Equal schemas give
@@ -46,7 +48,7 @@ func (s *Schema) Wire() ([]byte, error) {
 			if c.Delivery == Broadcast {
 				to = out.Commands.Broadcast
 			}
-			wc := wireCommand{Responds: c.Responds, Queued: c.Queued}
+			wc := wireCommand{Responds: c.Responds, Queued: c.Queued, Sensitive: c.Sensitive}
 			if c.Callers != nil {
 				wc.Callers = c.Callers.wire()
 			}

@@ -97,8 +97,20 @@ func (c *Command) yaml() *yaml.Node {
 	m := yamlObject()
 	m.put("responds", yamlBool(c.Responds))
 	m.put("queued", yamlBool(c.Queued))
+	if c.Concurrency > 0 {
+		m.put("concurrency", yamlInt(c.Concurrency))
+	}
+	if c.MaxDepth > 0 {
+		m.put("max_depth", yamlInt(c.MaxDepth))
+	}
+	if c.Retries != nil {
+		m.put("retries", yamlInt(*c.Retries))
+	}
 	if c.Callers != nil {
 		m.put(keyCallers, c.Callers.yaml())
+	}
+	if len(c.Sensitive) > 0 {
+		m.put(keySensitive, yamlList(c.Sensitive))
 	}
 	if c.Method != nil {
 		m.put("method", c.Method.yaml())

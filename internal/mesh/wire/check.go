@@ -19,8 +19,10 @@ func (c *Command) Check() error {
 // Check holds a response that did not come as JSON to the rules of DecodeResponse, and
 // fills in a missing result. It fails with CodeBadRequest.
 func (r *Response) Check() error {
-	if err := ValidUID(r.UID); err != nil {
-		return badRequest("%v", err)
+	if r.Number == 0 {
+		if err := ValidUID(r.UID); err != nil {
+			return badRequest("%v", err)
+		}
 	}
 	if r.Err != nil {
 		e := *r.Err // others may hold it too

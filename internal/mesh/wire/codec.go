@@ -16,6 +16,9 @@ type Command struct {
 	// UID is what the response will carry; empty when none is waited for.
 	UID  string
 	Name string
+	// Number is what the response will carry on a native link, where it stands for the
+	// UID; 0 when none is waited for. It does not travel over Socket.IO.
+	Number uint64
 	// Payload is valid JSON. After DecodeCommand it is never nil and shares memory
 	// with the body that was decoded.
 	Payload json.RawMessage
@@ -30,6 +33,12 @@ type CommandMeta struct {
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 	// Ack asks for a response as soon as the command is queued.
 	Ack bool `json:"ack,omitempty"`
+	// Job says that a queued command is done even when its caller waits no more: it is tried
+	// again when it fails, and kept as a dead letter in the end. Ack implies it.
+	Job bool `json:"job,omitempty"`
+	// Key tells the same job from another; default: the uid. A job whose key the queue has
+	// accepted before is dropped.
+	Key string `json:"key,omitempty"`
 }
 
 // Timeout is TimeoutMS as a duration of at most MaxTimeout, 0 when it was not said.
@@ -41,9 +50,10 @@ func (m *CommandMeta) Timeout() time.Duration {
 	return time.Duration(min(m.TimeoutMS, MaxTimeout.Milliseconds())) * time.Millisecond
 }
 
-// Response settles the request UID.
+// Response settles the request UID, or Number where that is set.
 type Response struct {
-	UID string
+	UID    string
+	Number uint64 // of the Command; on native links alone, and UID is then empty
 	// Name is the command that was run. It may be empty.
 	Name string
 	// Result is valid JSON, nil where Err is set. After DecodeResponse it shares

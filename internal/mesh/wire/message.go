@@ -40,6 +40,7 @@ type Message struct {
 	Body     []byte
 	Command  *Command  // of EventCommand; Body is then nil
 	Response *Response // of EventResponse; Body is then nil
+	Number   uint64    // of EventCancel on native links: the Command's; Body is then nil
 }
 
 // CommandMessage is the message of a request.

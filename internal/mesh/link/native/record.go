@@ -27,6 +27,8 @@ const (
 // Flags of records.
 const (
 	flagAck       = 1 // recordRequest: respond as soon as it is queued
+	flagJob       = 2 // recordRequest: it is done even when nobody waits any more
+	flagKey       = 4 // recordRequest: a key follows the time-out
 	flagTemporary = 1 // recordFailure: nothing ran
 	flagLast      = 1 // recordChunk: the record is complete
 )
@@ -58,6 +60,9 @@ func recordLen(m wire.Message) int {
 	n := 1 + binary.MaxVarintLen32
 	switch {
 	case m.Command != nil:
+		if m.Command.Meta != nil {
+			n += textLen(m.Command.Meta.Key)
+		}
 		return n + 1 + textLen(m.Command.UID) + textLen(m.Command.Name) + binary.MaxVarintLen64 + len(m.Command.Payload)
 	case m.Response != nil && m.Response.Err != nil:
 		return n + 1 + textLen(m.Response.UID) + textLen(string(m.Response.Err.Code)) + len(m.Response.Err.Message)
@@ -74,17 +79,29 @@ func appendRecord(dst []byte, m wire.Message) []byte {
 		c := m.Command
 		var flags byte
 		var timeout uint64
+		var key string
+		keyLen := 0
 		if c.Meta != nil {
+			if key = c.Meta.Key; key != "" {
+				flags |= flagKey
+				keyLen = textLen(key)
+			}
+			if c.Meta.Job {
+				flags |= flagJob
+			}
 			timeout = uint64(max(0, c.Meta.TimeoutMS))
 			if c.Meta.Ack {
 				flags |= flagAck
 			}
 		}
-		dst = appendHeader(dst, recordRequest, 1+textLen(c.UID)+textLen(c.Name)+uvarintLen(timeout)+len(c.Payload))
+		dst = appendHeader(dst, recordRequest, 1+textLen(c.UID)+textLen(c.Name)+uvarintLen(timeout)+keyLen+len(c.Payload))
 		dst = append(dst, flags)
 		dst = appendText(dst, c.UID)
 		dst = appendText(dst, c.Name)
 		dst = binary.AppendUvarint(dst, timeout)
+		if key != "" {
+			dst = appendText(dst, key)
+		}
 		return append(dst, c.Payload...)
 	case m.Response != nil && m.Response.Err != nil:
 		r, e := m.Response, m.Response.Err
@@ -185,8 +202,11 @@ func message(kind byte, body []byte) (wire.Message, error) {
 		m.Body = f.b
 	case recordRequest:
 		flags := f.flags()
-		c := &wire.Command{UID: f.text(), Name: f.text(), Meta: &wire.CommandMeta{Ack: flags&flagAck != 0}}
+		c := &wire.Command{UID: f.text(), Name: f.text(), Meta: &wire.CommandMeta{Ack: flags&flagAck != 0, Job: flags&flagJob != 0}}
 		c.Meta.TimeoutMS = int64(min(f.number(), uint64(wire.MaxTimeout.Milliseconds())))
+		if flags&flagKey != 0 {
+			c.Meta.Key = f.text()
+		}
 		c.Payload = f.b
 		m.Event, m.Command, err = wire.EventCommand, c, c.Check()
 	case recordResponse:

@@ -14,14 +14,9 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 )
 
-// Options are what a factory must obey.
-type Options struct {
-	Capacity int // items that may wait; 0: any number above 100
-	Workers  int // 0: one
-}
-
-// Factory makes an empty queue. It may use t.Cleanup to take it down again.
-type Factory func(t *testing.T, o Options) queue.Queue
+// Factory makes an empty place for a store, and gives what opens the store there: again and
+// again, each time after the one before was closed. It may use t.Cleanup.
+type Factory func(t *testing.T) (open func() queue.Store)
 
 // patience bounds each wait; nothing waits so long unless it fails.
 const patience = 20 * time.Second
@@ -33,11 +28,22 @@ func Run(t *testing.T, open Factory) {
 		test func(*testing.T, Factory)
 	}{
 		{"Order", testOrder},
+		{"Retry", testRetry},
+		{"DeadLetters", testDeadLetters},
+		{"Once", testOnce},
+		{"Settled", testSettled},
+		{"Duplicates", testDuplicates},
+		{"Closed", testClosed},
+		{"Withdraw", testWithdraw},
+		{"Purge", testPurge},
+		{"Halt", testHalt},
+		{"Peek", testPeek},
+		{"Reopen", testReopen},
+		{"Interrupted", testInterrupted},
 		{"OneAtATime", testOneAtATime},
 		{"Workers", testWorkers},
 		{"ItemUnchanged", testItemUnchanged},
 		{"Full", testFull},
-		{"PutCanceled", testPutCanceled},
 		{"PanicAndErrorDoNotStopIt", testPanic},
 		{"ExpiredIsNotWorkedOn", testExpired},
 		{"DeadlineEndsWork", testDeadlineEndsWork},
@@ -75,10 +81,62 @@ func receive[T any](t *testing.T, c <-chan T) (v T) {
 	return v
 }
 
+// newQueue opens a store that is closed at the end of the test, with one queue.
+func newQueue(t *testing.T, open Factory, o queue.Options) queue.Queue {
+	t.Helper()
+	return openQueue(t, newStore(t, open(t)), o)
+}
+
+func newStore(t *testing.T, open func() queue.Store) queue.Store {
+	t.Helper()
+	s := open()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the store: %v", err)
+		}
+	})
+	return s
+}
+
+func openQueue(t *testing.T, s queue.Store, o queue.Options) queue.Queue {
+	t.Helper()
+	o.Command = "note"
+	if o.Backoff == nil {
+		o.Backoff = func(int) time.Duration { return time.Millisecond }
+	}
+	q, err := s.Queue("note", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// add adds an item and waits until it is stored or not.
+func add(t *testing.T, q queue.Queue, item queue.Item) error {
+	t.Helper()
+	stored := make(chan error, 2)
+	q.Add(item, func(err error) { stored <- err })
+	return receive(t, stored)
+}
+
 func put(t *testing.T, q queue.Queue, item queue.Item) {
 	t.Helper()
-	if err := q.Put(t.Context(), item); err != nil {
-		t.Fatalf("Put %s: %v", item.ID, err)
+	if err := add(t, q, item); err != nil {
+		t.Fatalf("Add %s: %v", item.ID, err)
+	}
+}
+
+// length counts the items that wait or are being worked on.
+func length(q queue.Queue) int {
+	s := q.Stats()
+	return s.Waiting + s.Running
+}
+
+// succeed makes work of something that cannot fail.
+func succeed(f func(ctx context.Context, i queue.Item)) queue.Work {
+	return func(ctx context.Context, i queue.Item) (json.RawMessage, error) {
+		f(ctx, i)
+		return json.RawMessage(`"done"`), nil
 	}
 }
 
@@ -93,15 +151,15 @@ func item(n int) queue.Item {
 }
 
 func testOrder(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	got := newList()
 	for n := range 20 { // before Run …
 		put(t, q, item(n))
 	}
-	if n := q.Len(); n != 20 {
+	if n := length(q); n != 20 {
 		t.Errorf("Len before Run: %d, want 20", n)
 	}
-	start(t, q, func(_ context.Context, i queue.Item) error { got.add(i.ID); return nil })
+	start(t, q, succeed(func(_ context.Context, i queue.Item) { got.add(i.ID) }))
 	for n := 20; n < 40; n++ { // … and during
 		put(t, q, item(n))
 	}
@@ -115,18 +173,18 @@ func testOrder(t *testing.T, open Factory) {
 }
 
 func testOneAtATime(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	var busy sync.Mutex
 	got := newList()
-	start(t, q, func(_ context.Context, i queue.Item) error {
+	start(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
 		if !busy.TryLock() {
 			t.Error("two items at once")
-			return nil
+			return nil, nil
 		}
 		defer busy.Unlock()
 		time.Sleep(time.Millisecond) // room for another worker to be seen
 		got.add(i.ID)
-		return nil
+		return nil, nil
 	})
 	for n := range 20 {
 		put(t, q, item(n))
@@ -136,12 +194,12 @@ func testOneAtATime(t *testing.T, open Factory) {
 
 func testWorkers(t *testing.T, open Factory) {
 	const workers = 3
-	q := open(t, Options{Workers: workers})
+	q := newQueue(t, open, queue.Options{Workers: workers})
 	began, release := make(chan struct{}, workers+1), make(chan struct{})
-	start(t, q, func(context.Context, queue.Item) error {
+	start(t, q, func(context.Context, queue.Item) (json.RawMessage, error) {
 		began <- struct{}{}
 		<-release
-		return nil
+		return nil, nil
 	})
 	for n := range workers + 1 {
 		put(t, q, item(n))
@@ -149,7 +207,7 @@ func testWorkers(t *testing.T, open Factory) {
 	for range workers {
 		receive(t, began)
 	}
-	if n := q.Len(); n != workers+1 {
+	if n := length(q); n != workers+1 {
 		t.Errorf("Len: %d, want %d: what is worked on counts", n, workers+1)
 	}
 	select {
@@ -163,7 +221,7 @@ func testWorkers(t *testing.T, open Factory) {
 }
 
 func testItemUnchanged(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	want := queue.Item{
 		ID: "a-1", UID: "6f1c", Command: "note", Caller: "shop/s1",
 		Payload:  json.RawMessage(`{"text":"ä <b> & \u2028","n":[1,2.5,null]}`),
@@ -171,7 +229,7 @@ func testItemUnchanged(t *testing.T, open Factory) {
 		Deadline: time.Now().Add(time.Hour),
 	}
 	got := make(chan queue.Item, 1)
-	start(t, q, func(_ context.Context, i queue.Item) error { got <- i; return nil })
+	start(t, q, succeed(func(_ context.Context, i queue.Item) { got <- i }))
 	put(t, q, want)
 	i := receive(t, got)
 	if i.ID != want.ID || i.UID != want.UID || i.Command != want.Command || i.Caller != want.Caller ||
@@ -187,15 +245,15 @@ func testItemUnchanged(t *testing.T, open Factory) {
 }
 
 func testFull(t *testing.T, open Factory) {
-	q := open(t, Options{Capacity: 3})
+	q := newQueue(t, open, queue.Options{MaxDepth: 3})
 	for n := range 3 {
 		put(t, q, item(n))
 	}
-	if err := q.Put(t.Context(), item(3)); !errors.Is(err, queue.ErrFull) {
+	if err := add(t, q, item(3)); !errors.Is(err, queue.ErrFull) {
 		t.Fatalf("Put over the bound: %v, want ErrFull", err)
 	}
 	got := newList()
-	start(t, q, func(_ context.Context, i queue.Item) error { got.add(i.ID); return nil })
+	start(t, q, succeed(func(_ context.Context, i queue.Item) { got.add(i.ID) }))
 	got.await(t, 3)
 	awaitEmpty(t, q)
 	put(t, q, item(4)) // there is room again
@@ -205,24 +263,12 @@ func testFull(t *testing.T, open Factory) {
 	}
 }
 
-func testPutCanceled(t *testing.T, open Factory) {
-	q := open(t, Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := q.Put(ctx, item(1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("Put: %v, want context.Canceled", err)
-	}
-	if n := q.Len(); n != 0 {
-		t.Errorf("Len: %d, want 0", n)
-	}
-}
-
 func testPanic(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	got := newList()
-	start(t, q, func(_ context.Context, i queue.Item) error {
+	start(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
 		mu.Lock()
 		again := seen[i.ID]
 		seen[i.ID] = true
@@ -231,11 +277,11 @@ func testPanic(t *testing.T, open Factory) {
 		case i.ID == item(1).ID && !again:
 			panic("on purpose")
 		case i.ID == item(2).ID && !again:
-			return errors.New("on purpose")
+			return nil, errors.New("on purpose")
 		case i.ID == item(3).ID:
 			got.add(i.ID)
 		}
-		return nil
+		return nil, nil
 	})
 	for n := 1; n <= 3; n++ {
 		put(t, q, item(n))
@@ -245,13 +291,13 @@ func testPanic(t *testing.T, open Factory) {
 }
 
 func testExpired(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	late := item(1)
 	late.Deadline = time.Now().Add(-time.Second)
 	put(t, q, late)
 	put(t, q, item(2))
 	got := newList()
-	start(t, q, func(_ context.Context, i queue.Item) error { got.add(i.ID); return nil })
+	start(t, q, succeed(func(_ context.Context, i queue.Item) { got.add(i.ID) }))
 	got.await(t, 1)
 	awaitEmpty(t, q)
 	if ids := got.all(); !slices.Equal(ids, []string{item(2).ID}) {
@@ -260,14 +306,14 @@ func testExpired(t *testing.T, open Factory) {
 }
 
 func testDeadlineEndsWork(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	i := item(1)
 	i.Deadline = time.Now().Add(200 * time.Millisecond)
 	ended := make(chan error, 1)
-	start(t, q, func(ctx context.Context, _ queue.Item) error {
+	start(t, q, func(ctx context.Context, _ queue.Item) (json.RawMessage, error) {
 		<-ctx.Done()
 		ended <- ctx.Err()
-		return nil
+		return nil, nil
 	})
 	put(t, q, i)
 	if err := receive(t, ended); !errors.Is(err, context.DeadlineExceeded) {
@@ -276,17 +322,17 @@ func testDeadlineEndsWork(t *testing.T, open Factory) {
 }
 
 func testEndOfRun(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	began, ended := make(chan struct{}, 1), make(chan error, 1)
-	stop := start(t, q, func(ctx context.Context, i queue.Item) error {
+	stop := start(t, q, func(ctx context.Context, i queue.Item) (json.RawMessage, error) {
 		if i.ID != item(1).ID {
 			t.Errorf("%s was begun after the end", i.ID)
-			return nil
+			return nil, nil
 		}
 		began <- struct{}{}
 		<-ctx.Done()
 		ended <- ctx.Err()
-		return ctx.Err()
+		return nil, ctx.Err()
 	})
 	put(t, q, item(1))
 	put(t, q, item(2))
@@ -300,20 +346,20 @@ func testEndOfRun(t *testing.T, open Factory) {
 	default:
 		t.Error("Run returned before the work it ran")
 	}
-	if err := q.Put(t.Context(), item(3)); !errors.Is(err, queue.ErrClosed) {
+	if err := add(t, q, item(3)); !errors.Is(err, queue.ErrClosed) {
 		t.Errorf("Put after Run: %v, want ErrClosed", err)
 	}
 }
 
 func testConcurrentPut(t *testing.T, open Factory) {
-	q := open(t, Options{})
+	q := newQueue(t, open, queue.Options{})
 	got := newList()
-	start(t, q, func(_ context.Context, i queue.Item) error { got.add(i.ID); return nil })
+	start(t, q, succeed(func(_ context.Context, i queue.Item) { got.add(i.ID) }))
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
 			for n := range 20 {
-				if err := q.Put(t.Context(), item(100*g+n)); err != nil {
+				if err := add(t, q, item(100*g+n)); err != nil {
 					t.Errorf("Put: %v", err)
 				}
 			}
@@ -334,9 +380,9 @@ func testConcurrentPut(t *testing.T, open Factory) {
 
 func awaitEmpty(t *testing.T, q queue.Queue) {
 	t.Helper()
-	for end := time.Now().Add(patience); q.Len() > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); length(q) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("Len stays at %d", q.Len())
+			t.Fatalf("Len stays at %d", length(q))
 		}
 	}
 }

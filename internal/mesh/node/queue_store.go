@@ -1,0 +1,126 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// The values of Config.Queue.
+const (
+	QueueMemory   = "memory"
+	QueueEmbedded = "embedded"
+)
+
+// What an embedded store knows about its node.
+const (
+	noteWorker  = "worker"
+	noteVariant = "variant"
+	noteDrawn   = "drawn" // "true": the variant was drawn at random
+)
+
+// openStore opens the store of the worker's queued commands; nil when there are none. It
+// sets cfg.Variant where a store that was left behind tells what the node was called: so
+// that it finds its work again.
+func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
+	queued := false
+	for _, c := range own.Commands {
+		queued = queued || c.Queued
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case !queued:
+		return nil, nil
+	case cfg.Queue != QueueEmbedded:
+		return queue.Memory{}, nil
+	}
+	s, err := openEmbedded(cfg)
+	if errors.Is(err, queue.ErrLocked) {
+		err = &wire.Error{Code: wire.CodeUnavailable, Message: err.Error(), Hint: "end that process, give this node another --variant or --data-dir, or keep its queues in memory with --queue memory"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if was := s.Get(noteWorker); was != "" && was != cfg.Worker {
+		return nil, errors.Join(&wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the data directory has the queues of the worker %s, not of %s", was, cfg.Worker), Hint: "give each node a --data-dir of its own"}, s.Close())
+	}
+	drawn := "false"
+	if cfg.Variant == "" {
+		if cfg.Variant = s.Get(noteVariant); cfg.Variant == "" || s.Get(noteDrawn) != "true" {
+			cfg.Variant = drawVariant()
+		}
+		drawn = "true"
+	}
+	for _, note := range [][2]string{{noteWorker, cfg.Worker}, {noteVariant, cfg.Variant}, {noteDrawn, drawn}} {
+		if s.Get(note[0]) == note[1] {
+			continue
+		}
+		if err := s.Set(note[0], note[1]); err != nil {
+			return nil, errors.Join(fmt.Errorf("write the queues' store: %w", err), s.Close())
+		}
+	}
+	return s, nil
+}
+
+// openEmbedded opens the store of cfg.DataDir or, without that, one below cfg.StateDir: that
+// of the variant, or of one whose name was drawn, that nobody uses now.
+func openEmbedded(cfg *Config) (*queue.Embedded, error) {
+	if cfg.DataDir != "" {
+		return queue.OpenEmbedded(queue.EmbeddedConfig{Dir: cfg.DataDir, Logger: cfg.Logger})
+	}
+	if cfg.StateDir == "" {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "there is no folder for the queues", Hint: "name one with --data-dir, or keep them in memory with --queue memory"}
+	}
+	workers := filepath.Join(cfg.StateDir, folder(cfg.Worker))
+	if cfg.Variant == "" {
+		left, err := filepath.Glob(filepath.Join(workers, "*", "drawn"))
+		if err != nil {
+			return nil, fmt.Errorf("look for queues that were left behind: %w", err)
+		}
+		for _, mark := range left {
+			s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: filepath.Dir(mark), NoWait: true, Logger: cfg.Logger})
+			if errors.Is(err, queue.ErrLocked) {
+				continue
+			}
+			return s, err
+		}
+		dir := filepath.Join(workers, folder(drawVariant()))
+		s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: dir, Logger: cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "drawn"), nil, 0o600); err != nil {
+			return nil, errors.Join(fmt.Errorf("mark the data directory: %w", err), s.Close())
+		}
+		return s, nil
+	}
+	return queue.OpenEmbedded(queue.EmbeddedConfig{Dir: filepath.Join(workers, folder(cfg.Variant)), Logger: cfg.Logger})
+}
+
+// folder is a name as that of a folder: it cannot lead out of where it stands.
+func folder(name string) string {
+	name = url.PathEscape(name)
+	if name == "." || name == ".." {
+		name = "%" + name
+	}
+	return name
+}
+
+// queueName is the name of a command's queue in the store of its node.
+func (c *core) queueName(command string, _ *schema.Command) string { return command }
+
+func closeStore(s queue.Store) error {
+	if s == nil {
+		return nil
+	}
+	return s.Close()
+}

@@ -1,0 +1,285 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterr "go.etcd.io/bbolt/errors"
+)
+
+// errDamaged says that a store's file cannot be read through.
+var errDamaged = errors.New("the file is damaged")
+
+// errRecovered is the error of dead letters that were found in a damaged file.
+const errRecovered = "found in a damaged store; it may have been worked on already"
+
+// maxGap is how many numbers in a row may be unreadable before the rest is given up.
+const maxGap = 100_000
+
+// guard makes an error of the panics and memory faults that reading a damaged file causes.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, v)
+		}
+	}()
+	return f()
+}
+
+// openOrRepair opens a store's file, made if it is missing, mended if it is damaged.
+func openOrRepair(path string, wait time.Duration, log *slog.Logger) (*bolt.DB, error) {
+	if st, err := os.Stat(path); err == nil && st.Size() == 0 {
+		log.Error("the queues' store is an empty file; queued commands that it may have had are lost", "store", path)
+	}
+	db, err := openFile(path, wait)
+	if !errors.Is(err, errDamaged) {
+		return db, err
+	}
+	aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+	log.Error("the queues' store is damaged; it is put aside, and what can be read goes into a new one", "err", err, "store", path, "damaged", aside)
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("put the damaged store %s aside: %w", path, err)
+	}
+	if db, err = openFile(path, wait); err != nil {
+		return nil, err
+	}
+	s := salvage{to: db, seen: make(map[string]bool)}
+	if err := s.run(aside); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("write what was saved of the damaged store: %w", err)
+	}
+	log.Error("saved what could be read of the damaged store", "queued", s.queued, "dead_letters", s.dead, "store", path, "damaged", aside)
+	return db, nil
+}
+
+// openFile opens and reads through the file. It fails with ErrLocked, errDamaged, or as the
+// operating system does.
+func openFile(path string, wait time.Duration) (*bolt.DB, error) {
+	var file *os.File
+	var db *bolt.DB
+	err := guard(func() (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: wait, FreelistType: bolt.FreelistMapType,
+			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+				file, err = os.OpenFile(name, flag, mode)
+				return file, err
+			}})
+		if err != nil {
+			return err
+		}
+		return db.View(func(tx *bolt.Tx) error {
+			if st, err := file.Stat(); err != nil {
+				return err
+			} else if st.Size() < tx.Size() {
+				return fmt.Errorf("%w: it has %d of %d bytes", errDamaged, st.Size(), tx.Size())
+			}
+			return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return readThrough(b) })
+		})
+	})
+	if err == nil {
+		return db, nil
+	}
+	switch {
+	case db != nil && !errors.Is(err, errDamaged):
+		db.Close()
+	case file != nil:
+		file.Close() // and with it the lock; what a panic left mapped stays so
+	}
+	var osErr *fs.PathError
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, bolterr.ErrTimeout):
+		return nil, fmt.Errorf("%w: another process has %s open; is this variant running already?", ErrLocked, path)
+	case errors.As(err, &osErr), errors.As(err, &errno), errors.Is(err, bolterr.ErrVersionMismatch):
+		return nil, fmt.Errorf("open the queues' store %s: %w", path, err)
+	case errors.Is(err, errDamaged):
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", errDamaged, err)
+}
+
+// readThrough reads every byte of a bucket.
+func readThrough(b *bolt.Bucket) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			if sub := b.Bucket(k); sub != nil {
+				return readThrough(sub)
+			}
+		}
+		_, _ = bytes.Count(k, []byte{0}), bytes.Count(v, []byte{0})
+		return nil
+	})
+}
+
+// salvage copies what can be read of a damaged file.
+type salvage struct {
+	to           *bolt.DB
+	seen         map[string]bool // items by id
+	queued, dead int
+}
+
+func (s *salvage) run(path string) error {
+	s.to.NoSync = true // until the end
+	defer func() { s.to.NoSync = false }()
+	var out error
+	_ = guard(func() error {
+		db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+		if err != nil {
+			return err
+		}
+		return db.View(func(tx *bolt.Tx) error {
+			return tx.Bucket(bucketQueues).ForEachBucket(func(name []byte) error {
+				out = s.queue(name, tx.Bucket(bucketQueues).Bucket(name))
+				return out
+			})
+		})
+		// It stays open: closing could fault, and happens once in a process' life.
+	})
+	if out == nil {
+		out = s.scan(path)
+	}
+	if out != nil {
+		return out
+	}
+	return s.to.Sync()
+}
+
+// queue copies a queue that can be reached.
+func (s *salvage) queue(name []byte, from *bolt.Bucket) error {
+	name = bytes.Clone(name)
+	for seq, gap := uint64(0), 0; gap < maxGap; {
+		var item Item
+		var st state
+		found, last := false, false
+		err := guard(func() error {
+			k, v := from.Bucket(bucketItems).Cursor().Seek(seqKey(seq))
+			if k == nil {
+				last = true
+				return nil
+			}
+			seq = binary.BigEndian.Uint64(k)
+			var err error
+			if item, err = decodeRecord(bytes.Clone(v)); err != nil {
+				return err
+			}
+			found = true
+			return nil
+		})
+		if last {
+			break
+		}
+		if err != nil || !found {
+			seq, gap = seq+1, gap+1
+			continue
+		}
+		gap = 0
+		st.Redelivered = true // unless the file says otherwise
+		_ = guard(func() error {
+			raw := from.Bucket(bucketStates).Get(seqKey(seq))
+			var known state
+			if raw != nil {
+				if err := json.Unmarshal(raw, &known); err != nil {
+					return err
+				}
+			}
+			st = known
+			return nil
+		})
+		if err := s.put(name, item, st); err != nil {
+			return err
+		}
+		seq++
+	}
+	return nil
+}
+
+// scan looks through the pages of the file for items that could not be reached. Whether they
+// were done is not known, so that they become dead letters.
+func (s *salvage) scan(path string) error {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return nil // nothing more can be read
+	}
+	const header, element, leaf = 16, 16, 0x02
+	page := os.Getpagesize()
+	for at := 0; at+header <= len(file); at += page {
+		p := file[at:]
+		if binary.NativeEndian.Uint16(p[8:]) != leaf {
+			continue
+		}
+		for i := range int(binary.NativeEndian.Uint16(p[10:])) {
+			e := header + i*element
+			if e+element > len(p) {
+				break
+			}
+			pos, klen, vlen := uint64(binary.NativeEndian.Uint32(p[e+4:])), uint64(binary.NativeEndian.Uint32(p[e+8:])), uint64(binary.NativeEndian.Uint32(p[e+12:]))
+			begin := uint64(e) + pos + klen
+			if klen != 8 || begin+vlen > uint64(len(p)) {
+				continue
+			}
+			item, err := decodeRecord(p[begin : begin+vlen])
+			if err != nil || item.Command == "" || s.seen[item.ID] || s.dead >= maxDead {
+				continue
+			}
+			if err := s.put([]byte(item.Command), item, state{Redelivered: true, Error: errRecovered, Died: time.Now()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *salvage) put(name []byte, item Item, st state) error {
+	if s.seen[item.ID] {
+		return nil
+	}
+	s.seen[item.ID] = true
+	if st.Died.IsZero() {
+		s.queued++
+	} else {
+		s.dead++
+	}
+	record, err := encodeRecord(item)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	return s.to.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucketQueues)
+		if err == nil {
+			b, err = b.CreateBucketIfNotExists(name)
+		}
+		if err != nil {
+			return err
+		}
+		items, err := b.CreateBucketIfNotExists(bucketItems)
+		if err != nil {
+			return err
+		}
+		states, err := b.CreateBucketIfNotExists(bucketStates)
+		if err != nil {
+			return err
+		}
+		n, err := items.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := items.Put(seqKey(n), record); err != nil {
+			return err
+		}
+		return states.Put(seqKey(n), raw)
+	})
+}
