@@ -2,23 +2,19 @@ package tui
 
 import (
 	"strings"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 )
 
-// parseFilter makes a filter of what was typed at `/`: it matches a row of R by its
-// fields. Empty text is no filter.
-func parseFilter[R any](text string, fields []string, field func(*R, string) (any, bool)) (func(*R) bool, error) {
-	text = strings.ToLower(strings.TrimSpace(text))
-	if text == "" {
+// compile makes of what was typed at `/` a filter of a table's rows, which row presents
+// to it. Empty text is no filter: nil.
+func compile[R any](text string, fields []query.Field, row func(*R) query.Row) (func(*R) bool, error) {
+	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
-	return func(r *R) bool {
-		for _, name := range fields {
-			if s, ok := field(r, name); ok {
-				if s, ok := s.(string); ok && strings.Contains(strings.ToLower(s), text) {
-					return true
-				}
-			}
-		}
-		return false
-	}, nil
+	f, err := query.Compile(text, fields)
+	if err != nil {
+		return nil, err
+	}
+	return func(r *R) bool { return f.Match(row(r)) }, nil
 }

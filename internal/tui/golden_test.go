@@ -28,6 +28,8 @@ var drawn = []struct {
 }{
 	{"connections", []string{":connections"}},
 	{"node", []string{":billing/1"}},
+	{"links", []string{":links"}},
+	{"pair", []string{":links", "down", "enter"}},
 	{"help", []string{":connections", "?"}},
 }
 

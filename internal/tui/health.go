@@ -12,21 +12,15 @@ import (
 func healthMark(t *screen.Theme, h inspect.Health) (mark, word string, st screen.Style) {
 	switch h {
 	case inspect.Healthy:
-		return "●", "up", t.Good
+		return "●", h.String(), t.Good
 	case inspect.Draining:
-		return "◐", "draining", t.Info
+		return "◐", h.String(), t.Info
 	case inspect.Degraded:
-		return "▲", "degraded", t.Warn
+		return "▲", h.String(), t.Warn
 	case inspect.Stale:
-		return "○", "stale", t.Muted
+		return "○", h.String(), t.Muted
 	}
-	return "✖", "gone", t.Bad
-}
-
-// healthWord is the word of a health, as filters know it.
-func healthWord(h inspect.Health) string {
-	_, word, _ := healthMark(&screen.Theme{}, h)
-	return word
+	return "✖", h.String(), t.Bad
 }
 
 // percent formats a share from 0 to 1.

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
@@ -165,7 +166,7 @@ func (p *connections) Filter() string { return p.filter }
 
 // SetFilter filters by the fields of nodes.
 func (p *connections) SetFilter(_ Env, text string) error {
-	match, err := parseFilter(text, nodeFields(), nodeField)
+	match, err := compile(text, query.NodeFields(), func(n *inspect.Node) query.Row { return (*query.NodeRow)(n) })
 	if err != nil {
 		return err
 	}
@@ -206,50 +207,6 @@ func (p *connections) Jump(env Env, name string) tea.Cmd {
 		}
 	}
 	return nil
-}
-
-func nodeFields() []string {
-	return []string{"node", "worker", "variant", "state", "address", "kind", "version", "up", "links", "inflight",
-		"rate_in", "rate_out", "p50", "p99", "errors", "queued"}
-}
-
-// nodeField gives a field of a node to a filter.
-func nodeField(n *inspect.Node, name string) (any, bool) {
-	switch name {
-	case "node":
-		return n.Name, true
-	case "worker":
-		return n.Worker, true
-	case "variant":
-		return n.Variant, true
-	case "state":
-		return healthWord(n.Health), true
-	case "address":
-		return address(n), true
-	case "kind":
-		return n.Kind, true
-	case "version":
-		return n.Version, true
-	case "up":
-		return time.Duration(n.UpMillis) * time.Millisecond, true
-	case "links":
-		return float64(n.Links), true
-	case "inflight":
-		return float64(n.InFlight), true
-	case "rate_in":
-		return n.RateIn, true
-	case "rate_out":
-		return n.RateOut, true
-	case "p50":
-		return n.P50, true
-	case "p99":
-		return n.P99, true
-	case "errors":
-		return float64(n.Errors), true
-	case "queued":
-		return float64(n.Queued), true
-	}
-	return nil, false
 }
 
 // kindName is how a kind of peer is called where there is room.

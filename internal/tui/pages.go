@@ -6,6 +6,7 @@ import "github.com/meshctl/meshctl/internal/tui/screen"
 func pages() []Page {
 	return []Page{
 		newConnections(),
+		newLinks(),
 	}
 }
 
@@ -15,7 +16,7 @@ func newCallForm(string) Page { return newConnections() }
 // tableKeys are the keys of a page that is a table.
 func tableKeys(open string) []Binding {
 	return []Binding{
-		{Keys: []string{"enter"}, Show: "↵", Help: open, Hint: true},
+		{Keys: []string{"enter"}, Show: "⏎", Help: open, Hint: true},
 		{Keys: []string{"s"}, Help: "sort by the next column"},
 		{Keys: []string{"S"}, Help: "sort the other way round"},
 		{Keys: []string{"up", "down", "k", "j"}, Show: "↑/↓", Help: "move"},

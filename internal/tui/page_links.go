@@ -1,0 +1,234 @@
+package tui
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/tui/screen"
+)
+
+// links shows which workers are connected to which: a matrix whose cells open to the
+// variants of both.
+type links struct {
+	matrix  screen.Matrix
+	workers []string
+	running map[string]int // nodes of each worker
+	pairs   map[pair]*tally
+	may     map[pair]bool // by the schema
+}
+
+type pair struct{ from, to string }
+
+// tally sums up the links of a pair.
+type tally struct {
+	up, missing, draining, inFlight int
+	rate                            float64
+}
+
+func (t *tally) add(l *inspect.Link) {
+	switch {
+	case l.Missing:
+		t.missing++
+		return
+	case l.Draining:
+		t.draining++
+	}
+	t.up++
+	t.inFlight += max(0, l.InFlight)
+	t.rate += l.RateOut + l.RateBack
+}
+
+func newLinks() *links {
+	p := &links{}
+	p.matrix.Corner = "from ╲ to"
+	p.matrix.Cell = p.cell
+	return p
+}
+
+// Title names the page.
+func (*links) Title() string { return "Links" }
+
+// Refresh adds up the links by worker.
+func (p *links) Refresh(env Env) {
+	p.running, p.pairs, p.may = map[string]int{}, map[pair]*tally{}, map[pair]bool{}
+	worker := map[string]string{}
+	for i := range env.Picture.Nodes {
+		n := &env.Picture.Nodes[i]
+		worker[n.Name] = n.Worker
+		if n.Health != inspect.Gone {
+			p.running[n.Worker]++
+		} else {
+			p.running[n.Worker] += 0
+		}
+	}
+	p.workers = p.workers[:0]
+	for name := range p.running {
+		p.workers = append(p.workers, name)
+	}
+	if s := env.Picture.Schema; s != nil {
+		for name, w := range s.Workers {
+			if _, ok := p.running[name]; !ok && (w.Connect.Any || len(w.Connect.Workers) > 0 || len(w.Allow.Workers) > 0) {
+				p.workers = append(p.workers, name)
+			}
+		}
+		for _, from := range p.workers {
+			for _, to := range p.workers {
+				if s.MayConnect(from, to) {
+					p.may[pair{from, to}] = true
+				}
+			}
+		}
+	}
+	slices.SortFunc(p.workers, natural)
+	var last pair // links of a pair come one after the other
+	var sum *tally
+	for i := range env.Picture.Links {
+		l := &env.Picture.Links[i]
+		k := pair{worker[l.From], worker[l.To]}
+		if sum == nil || k != last {
+			if sum = p.pairs[k]; sum == nil {
+				sum = &tally{}
+				p.pairs[k] = sum
+			}
+			last = k
+		}
+		sum.add(l)
+	}
+	p.matrix.SetHeads(p.workers, p.workers)
+}
+
+func (p *links) cell(t *screen.Theme, row, column int) screen.Cell {
+	k := pair{p.workers[row], p.workers[column]}
+	sum := p.pairs[k]
+	switch {
+	case sum == nil && !p.may[k]:
+		return screen.Cell{Text: "·", Style: t.Faint}
+	case sum == nil:
+		return screen.Cell{Text: "–", Style: t.Muted} // it may, and there is nobody
+	case sum.missing > 0:
+		return screen.Cell{Text: fmt.Sprintf("✖ %d/%d", sum.up, sum.up+sum.missing), Style: t.Bad.With(screen.Bold)}
+	case sum.draining > 0:
+		return screen.Cell{Text: "◐ " + strconv.Itoa(sum.up), Style: t.Info}
+	}
+	return screen.Cell{Text: "● " + strconv.Itoa(sum.up), Style: t.Good}
+}
+
+// Update moves the cursor and opens a pair.
+func (p *links) Update(_ Env, msg tea.Msg) tea.Cmd {
+	if p.matrix.Update(msg) {
+		return nil
+	}
+	key, ok := msg.(tea.KeyPressMsg)
+	row, column, some := p.matrix.Selected()
+	if !ok || !some {
+		return nil
+	}
+	switch key.String() {
+	case "enter":
+		return Open(newPairPage(p.workers[row], p.workers[column]))
+	case "n":
+		return p.next(row, column)
+	}
+	return nil
+}
+
+// next goes to the next pair with a missing link.
+func (p *links) next(row, column int) tea.Cmd {
+	n := len(p.workers)
+	for i := 1; i <= n*n; i++ {
+		at := (row*n + column + i) % (n * n)
+		if sum := p.pairs[pair{p.workers[at/n], p.workers[at%n]}]; sum != nil && sum.missing > 0 {
+			p.matrix.Select(at/n, at%n)
+			return nil
+		}
+	}
+	return Tell("no link is missing")
+}
+
+// Draw draws the matrix, and below it what is under the cursor.
+func (p *links) Draw(env Env) []string {
+	if len(p.workers) == 0 {
+		return empty(env, "No node has joined yet, so nobody is linked to anybody.")
+	}
+	return withDetail(env, &p.matrix, func(l *screen.Line, row, column int) {
+		t, from, to := env.Theme, p.workers[row], p.workers[column]
+		l.Text(" "+from+" → "+to+"  ", t.Title)
+		sum := p.pairs[pair{from, to}]
+		switch {
+		case sum != nil:
+			sum.draw(l, t)
+		case !p.may[pair{from, to}]:
+			l.Text("may not connect by the schema", t.Muted)
+		case p.running[from] == 0:
+			l.Text("may connect; no node of "+from+" is there", t.Muted)
+		case p.running[to] == 0:
+			l.Text("may connect; no node of "+to+" is there", t.Muted)
+		default:
+			l.Text("may connect; nothing is known of a link", t.Muted)
+		}
+	})
+}
+
+func (t *tally) draw(l *screen.Line, th *screen.Theme) {
+	l.Text(plural(t.up, "link"), th.Text)
+	if t.missing > 0 {
+		l.Text("  ✖ "+strconv.Itoa(t.missing)+" missing", th.Bad.With(screen.Bold))
+	}
+	if t.draining > 0 {
+		l.Text("  ◐ "+strconv.Itoa(t.draining)+" draining", th.Info)
+	}
+	l.Text("  "+screen.Count(uint64(t.inFlight))+" in flight  "+screen.Rate(t.rate)+" requests/s", th.Muted)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// withDetail draws a matrix, a legend, and a line on what is under the cursor.
+func withDetail(env Env, m *screen.Matrix, detail func(l *screen.Line, row, column int)) []string {
+	t := env.Theme
+	lines := m.Draw(t, env.Width, env.Height-2)
+	for len(lines) < env.Height-2 {
+		lines = append(lines, "")
+	}
+	l := screen.NewLine(env.Width, screen.Style{})
+	if row, column, ok := m.Selected(); ok {
+		detail(l, row, column)
+	}
+	legend := screen.NewLine(env.Width, screen.Style{})
+	legend.Text(" ● ", t.Good).Text("linked  ", t.Muted).Text("✖ ", t.Bad).Text("missing  ", t.Muted)
+	legend.Text("◐ ", t.Info).Text("draining  ", t.Muted).Text("– ", t.Muted).Text("may, nobody there  ", t.Muted).Text("· ", t.Faint).Text("may not", t.Muted)
+	return append(lines, l.String(), legend.String())
+}
+
+// Keys are those of the matrix.
+func (p *links) Keys() []Binding { return append(matrixKeys("open the pair"), missingKey()) }
+
+func missingKey() Binding {
+	return Binding{Keys: []string{"n"}, Help: "next missing", Hint: true}
+}
+
+func matrixKeys(open string) []Binding {
+	return []Binding{
+		{Keys: []string{"enter"}, Show: "⏎", Help: open, Hint: true},
+		{Keys: []string{"up", "down", "left", "right"}, Show: "←↑↓→", Help: "move"},
+		{Keys: []string{"home", "end", "g", "G"}, Show: "g/G", Help: "first, last"},
+	}
+}
+
+// Copy gives the pair.
+func (p *links) Copy() (text, what string) {
+	row, column, ok := p.matrix.Selected()
+	if !ok {
+		return "", ""
+	}
+	text = p.workers[row] + " " + p.workers[column]
+	return text, "the pair"
+}
