@@ -27,32 +27,13 @@ func newCallOutput(opts *callOptions, delivery schema.Delivery) *callOutput {
 	}
 }
 
-type replyJSON struct {
-	Worker    string          `json:"worker"`
-	Variant   string          `json:"variant"`
-	Kind      string          `json:"kind,omitempty"`
-	ElapsedMS float64         `json:"elapsed_ms"`
-	Result    json.RawMessage `json:"result,omitempty"`
-	Error     *wire.Error     `json:"error,omitempty"`
-}
-
-func toJSON(r node.Reply) replyJSON {
-	return replyJSON{r.Worker, r.Variant, r.Kind, millis(r.Elapsed), r.Result, r.Err}
-}
-
-type sentJSON struct {
-	Worker  string `json:"worker"`
-	Variant string `json:"variant"`
-	Kind    string `json:"kind,omitempty"`
-}
-
 // reply is told of each reply as it comes, one at a time.
 func (o *callOutput) reply(r node.Reply) {
 	if !o.stream || o.err != nil || r.Result == nil && r.Err == nil {
 		return
 	}
 	if o.opts.output != formatRaw {
-		o.err = writeJSON(o.opts.app.Out, toJSON(r), false)
+		o.err = writeJSON(o.opts.app.Out, r.Row(), false)
 		return
 	}
 	if r.Err != nil {
@@ -184,12 +165,9 @@ func (o *callOutput) table(res *node.Result) error {
 
 func (o *callOutput) replies(res *node.Result, verdict *reported) error {
 	doc := struct {
-		Replies []replyJSON `json:"replies"`
-		Error   *failure    `json:"error,omitempty"`
-	}{Replies: make([]replyJSON, len(res.Replies))}
-	for i, r := range res.Replies {
-		doc.Replies[i] = toJSON(r)
-	}
+		node.Replies
+		Error *failure `json:"error,omitempty"`
+	}{Replies: res.AllReplies()}
 	if verdict != nil {
 		doc.Error = &failure{Code: verdict.code, Message: verdict.message}
 	}
@@ -199,24 +177,18 @@ func (o *callOutput) replies(res *node.Result, verdict *reported) error {
 // sent tells to whom a request without a response went.
 func (o *callOutput) sent(res *node.Result, verdict *reported) error {
 	doc := struct {
-		Sent   []sentJSON  `json:"sent"`
-		Failed []replyJSON `json:"failed,omitempty"`
-		Error  *failure    `json:"error,omitempty"`
-	}{Sent: []sentJSON{}}
-	var names []string
-	for _, r := range res.Replies {
-		if r.Err != nil {
-			doc.Failed = append(doc.Failed, toJSON(r))
-			continue
-		}
-		doc.Sent = append(doc.Sent, sentJSON{r.Worker, r.Variant, r.Kind})
-		names = append(names, r.Worker+"/"+r.Variant)
-	}
+		node.Sent
+		Error *failure `json:"error,omitempty"`
+	}{Sent: res.SentTo()}
 	if o.opts.output == formatJSON || o.opts.output == formatYAML {
 		if verdict != nil {
 			doc.Error = &failure{Code: verdict.code, Message: verdict.message}
 		}
 		return writeValue(o.opts.app.Out, doc, o.opts.output)
+	}
+	var names []string
+	for _, r := range doc.Sent.Sent {
+		names = append(names, r.Worker+"/"+r.Variant)
 	}
 	if len(names) > 0 {
 		o.opts.app.notice("sent to %s", printable(strings.Join(names, ", ")))

@@ -166,10 +166,15 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	return &Node{Node: n, Stop: stop, Wait: wait}
 }
 
+// OperatorConfig is what node.Connect and node.Watch need.
+func (m *Mesh) OperatorConfig() node.Config {
+	return node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
+}
+
 // Operator connects the command line's kind of peer.
 func (m *Mesh) Operator(options ...Option) *node.Operator {
 	m.t.Helper()
-	cfg := node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
+	cfg := m.OperatorConfig()
 	for _, o := range options {
 		o(&cfg)
 	}

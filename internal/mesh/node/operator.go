@@ -48,6 +48,18 @@ type Operator struct {
 // Connect declares an operator at the master. Errors are *wire.Error: unreachable,
 // key_mismatch, denied. With a JavaScript master cfg.Schema is needed.
 func Connect(ctx context.Context, cfg Config) (*Operator, error) {
+	o, err := newOperator(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.connect(ctx, nil); err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func newOperator(cfg Config) (*Operator, error) {
 	if cfg.Variant == "" {
 		cfg.Variant = "op-" + uuid.NewString()[:8]
 	}
@@ -60,14 +72,11 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	o.turn.Store(rand.Uint64())
 	c.work, o.stop = context.WithCancel(context.Background())
 	o.wg.Go(func() { _, _, _ = c.ring.Used().Native() }) // while the network is slow
-	if err := o.connect(ctx); err != nil {
-		o.Close()
-		return nil, err
-	}
 	return o, nil
 }
 
-func (o *Operator) connect(ctx context.Context) error {
+// connect connects to the master. watch, if not nil, hears what the master says.
+func (o *Operator) connect(ctx context.Context, watch *watchTalk) error {
 	l, err := o.dialMaster(ctx)
 	if err != nil {
 		return err
@@ -82,6 +91,8 @@ func (o *Operator) connect(ctx context.Context) error {
 			return &wire.Error{Code: wire.CodeUnreachable, Message: "the master serves no schema that this meshctl can read", Hint: "use the same release on both sides"}
 		}
 		o.master.link.Store(&l)
+	case errors.As(err, &javascript) && watch != nil:
+		return &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not tell what happens in its mesh", Hint: "watching needs a meshctl master (`meshctl serve-master`); JavaScript nodes may stay"}
 	case errors.As(err, &javascript):
 		// A JavaScript master does not know operators.
 		if o.cfg.Schema == nil {
@@ -91,17 +102,23 @@ func (o *Operator) connect(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	o.wg.Go(func() { o.heed(l) })
+	o.wg.Go(func() { o.heed(l, watch) })
 	return nil
 }
 
 // heed follows what the master says.
-func (o *Operator) heed(l link.Link) {
+func (o *Operator) heed(l link.Link, watch *watchTalk) {
 	for {
 		msg, err := l.Receive(o.work)
 		if err != nil {
 			o.master.pending.LinkLost(l)
+			if watch != nil {
+				watch.over(err)
+			}
 			return
+		}
+		if watch != nil {
+			watch.hear(msg)
 		}
 		switch msg.Event {
 		case wire.EventResponse:
