@@ -17,15 +17,14 @@ import (
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/demo"
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 func newCmdDemo(app *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Watch a small mesh at work, in this process",
-		Long: `Run a master, three workers with five variants in all, and steady calls of every kind
-between them, and print each call as it ends. Everything runs in this process, on free
+		Long: `Run a master, five workers with ten variants in all, and lively calls of every kind
+between them, and print some of the calls as they end. Everything runs in this process, on free
 ports of the loopback interface and with keys of its own; no Redis and no configuration
 is used. Some calls fail or time out: that is part of it. Ctrl-C ends it.`,
 		Example: "  meshctl demo",
@@ -49,13 +48,10 @@ func runDemo(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	out := &demoOutput{w: app.Out, keysFile: file, outcomes: map[wire.Code]int{}}
+	out := &demoOutput{w: app.Out, keysFile: file}
 	err = demo.Run(ctx, demo.Config{Keys: ring.Keys, Out: out, Version: app.Build.Version, Logger: slog.New(slog.DiscardHandler)})
 	if err == nil {
 		err = out.err
-	}
-	if err == nil {
-		out.summary()
 	}
 	if errors.Is(context.Cause(ctx), errInterrupted) && err == nil {
 		return nil
@@ -67,8 +63,6 @@ func runDemo(ctx context.Context, app *App) error {
 type demoOutput struct {
 	w        io.Writer
 	keysFile string
-	calls    int
-	outcomes map[wire.Code]int
 	err      error // of writing
 }
 
@@ -85,17 +79,16 @@ func (o *demoOutput) Started(m demo.Mesh) {
 	at := fmt.Sprintf("--master %s --keys %s", m.Master, o.keysFile)
 	o.printf("  meshctl ls %s\n  meshctl call billing.quote -d '{\"items\":2}' %s\n", at, at)
 	o.printf("Ctrl-C ends it.\n\n")
-	o.printf("%-8s  %-15s  %-15s  %-14s  %8s  %s\n", "TIME", "KIND", "FROM", "TO", "TOOK", "OUTCOME")
+	o.printf("%-8s  %-15s  %-17s  %-17s  %8s  %s\n", "TIME", "KIND", "FROM", "TO", "TOOK", "OUTCOME")
 }
 
 // Called implements demo.Output.
 func (o *demoOutput) Called(c demo.Call) {
-	o.calls++
 	target, took := "", time.Duration(0)
 	if c.Result != nil {
 		target, took = c.Result.Target, c.Result.Elapsed
 	}
-	o.printf("%s  %-15s  %-15s  %-14s  %8s  %s\n", time.Now().Format(time.TimeOnly), c.Kind, c.From, target,
+	o.printf("%s  %-15s  %-17s  %-17s  %8s  %s\n", time.Now().Format(time.TimeOnly), c.Kind, c.From, target,
 		fmt.Sprintf("%.1fms", float64(took.Microseconds())/1000), o.outcome(c))
 }
 
@@ -125,19 +118,17 @@ func (o *demoOutput) reply(call *node.Result, r node.Reply) string {
 	return r.Variant + " " + text
 }
 
-func (o *demoOutput) failure(err error) string {
-	o.outcomes[wire.CodeOf(err)]++
-	return "failed: " + err.Error()
-}
+func (o *demoOutput) failure(err error) string { return "failed: " + err.Error() }
 
-func (o *demoOutput) summary() {
+// Stopped implements demo.Output.
+func (o *demoOutput) Stopped(s demo.Summary) {
 	var failures []string
-	for code, n := range o.outcomes {
+	for code, n := range s.Failed {
 		failures = append(failures, fmt.Sprintf("%d %s", n, code))
 	}
 	slices.Sort(failures)
 	if len(failures) == 0 {
 		failures = []string{"none failed"}
 	}
-	o.printf("\n%d calls; %s. Everything has stopped.\n", o.calls, strings.Join(failures, ", "))
+	o.printf("\n%d calls; %s. Everything has stopped.\n", s.Calls, strings.Join(failures, ", "))
 }
