@@ -177,7 +177,11 @@ func (c *checker) request(r *Request) {
 	}
 	c.oneOf("dir", r.Dir, Out, In)
 	c.node("caller", r.Caller)
-	c.node("target", r.Target)
+	if strings.Contains(r.Target, "/") {
+		c.node("target", r.Target)
+	} else {
+		c.is(wire.ValidWorker(r.Target))
+	}
 	c.target(r.Command)
 	c.oneOf("kind", r.Kind, KindBalanced, KindBroadcast, KindQueued)
 	c.oneOf("phase", r.Phase, PhaseQueued, PhaseSent, PhaseRunning, PhaseResponding, PhaseDone)

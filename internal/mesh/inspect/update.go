@@ -155,7 +155,7 @@ type Request struct {
 	Group   string `json:"group,omitempty"` // the same for all requests of one broadcast
 	Dir     string `json:"dir"`
 	Caller  string `json:"caller"` // "worker/variant"
-	Target  string `json:"target"` // "worker/variant"
+	Target  string `json:"target"` // "worker/variant", or the worker of which no variant was found
 	Command string `json:"command"`
 	Kind    string `json:"kind"`
 	Phase   string `json:"phase"`
