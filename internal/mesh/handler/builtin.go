@@ -17,17 +17,20 @@ func newBuiltin(name string, env Env) (Handler, error) {
 		if env.Status == nil {
 			return nil, errors.New("builtin status: the node gives no status")
 		}
-		return Func(func(context.Context, *Request) (json.RawMessage, error) {
+		return Quick(func(context.Context, *Request) (json.RawMessage, error) {
 			return mustJSON(env.Status()), nil
 		}), nil
 	case "echo":
-		return Func(func(_ context.Context, r *Request) (json.RawMessage, error) {
+		return Quick(func(_ context.Context, r *Request) (json.RawMessage, error) {
+			if len(r.Payload) == 0 {
+				return json.RawMessage("null"), nil
+			}
 			return r.Payload, nil
 		}), nil
 	case "sleep":
 		return Func(sleep), nil
 	case "fail":
-		return Func(fail), nil
+		return Quick(fail), nil
 	}
 	return nil, fmt.Errorf("unknown builtin %q: use status, echo, sleep or fail", name)
 }

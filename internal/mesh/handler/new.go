@@ -72,6 +72,9 @@ func build(cmd *schema.Command, cfg Config, obtain func(program, Config) *proces
 	if err != nil {
 		return nil, nil, fmt.Errorf("command %q: %w", cmd.Name, err)
 	}
+	if _, ok := h.(Inliner); ok && m.Concurrency == 0 {
+		return h, nil, nil // it is there and gone: nothing is to be bounded
+	}
 	b := limit(h, concurrency, m.Timeout)
 	if c, ok := h.(*httpHandler); ok {
 		return closer{bounded: b, http: c}, nil, nil

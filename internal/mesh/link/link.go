@@ -34,7 +34,7 @@ var (
 type Link interface {
 	// Send queues m and returns without waiting for the network. It is safe for
 	// concurrent use. It fails with ErrFull, ErrTooLarge or ErrClosed (wrapped).
-	// Send takes ownership of m.Body.
+	// Send takes ownership of m.Body, and keeps neither m.Command nor m.Response.
 	Send(m wire.Message) error
 
 	// Receive blocks for the next message that could be opened with the mesh's key.
@@ -66,6 +66,18 @@ type Link interface {
 	Info() Info
 }
 
+// Batcher is a Link that says which messages arrived together, so that what is sent in
+// answer to them can leave together.
+type Batcher interface {
+	// Hold keeps what is sent from leaving by itself until Release, which has to follow
+	// without waiting for anything. Both may be nested and are safe for concurrent use.
+	Hold()
+	Release()
+	// Buffered is how many messages Receive has at hand. It may be called by the
+	// goroutine that calls Receive.
+	Buffered() int
+}
+
 // Info describes a link.
 type Info struct {
 	// ID is unique in this process, and is what a JavaScript peer knows as its client id.
@@ -76,6 +88,8 @@ type Info struct {
 	Dialed bool
 	// Transport is "socketio" or "native".
 	Transport string
+	// Numbered says that requests and responses travel by the number of a wire.Command.
+	Numbered bool
 	// PeerName is the "worker/variant" that the peer gave in a handshake that proved
 	// its keys; "" where the transport has none.
 	PeerName string

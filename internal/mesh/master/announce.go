@@ -205,7 +205,7 @@ func (s *session) control(msg wire.Message) error {
 	if err != nil || cmd.UID == "" {
 		return nil
 	}
-	answer := wire.Response{UID: cmd.UID, Name: cmd.Name}
+	answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name}
 	switch cmd.Name {
 	case wire.ControlNodes:
 		answer.Result, err = s.m.nodesPage(cmd.Payload)

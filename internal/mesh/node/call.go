@@ -2,9 +2,13 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +74,7 @@ type Result struct {
 	Replies  []Reply // by variant; exactly one for a balanced command that was answered
 	Elapsed  time.Duration
 
-	meta wire.CommandMeta // that the command is sent with
+	one [1]Reply // Replies of a balanced command
 }
 
 // Reply is what one variant answered. Exactly one of Result and Err is set where the
@@ -94,27 +98,39 @@ type reach interface {
 	all(ctx context.Context, worker string, sel route.Selection) ([]target, *wire.Error)
 }
 
-// target is one variant to send to, or the reason why it cannot be reached.
+// target is one variant to send to.
 type target struct {
 	worker, variant string
-	connect         func(ctx context.Context) (*peer, *peerLink, *wire.Error)
+	// peer is where a link is expected to be; where it is nil, connect opens one, or says
+	// why it cannot.
+	peer    *peer
+	connect func(ctx context.Context) (*peer, *peerLink, *wire.Error)
+}
+
+// asking is a call that is under way.
+type asking struct {
+	cmd      *schema.Command
+	payload  json.RawMessage
+	opts     CallOptions
+	started  time.Time
+	deadline time.Time // zero: that of the context
+	result   *Result
+	responds bool             // a result is waited for
+	meta     wire.CommandMeta // that the command is sent with
 }
 
 // call is what Node.Call and Operator.Call share.
 func (c *core) call(ctx context.Context, name string, payload json.RawMessage, opts CallOptions, r reach) (*Result, error) {
-	worker, command, err := wire.ParseTarget(name)
+	to, err := c.resolve(name)
 	if err != nil {
+		c.telemetry.refused(name, err)
 		return nil, err
 	}
 	sel := route.Selection{Only: opts.Only, Exclude: opts.Exclude}
 	if err := sel.Check(); err != nil {
 		return nil, err
 	}
-	cmd, err := c.permitted(worker, command)
-	if err != nil {
-		c.telemetry.refused(name, err)
-		return nil, err
-	}
+	cmd := to.cmd
 	meta, failure := opts.jobMeta(cmd)
 	if failure != nil {
 		return nil, failure
@@ -124,18 +140,91 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 		// Nobody would tell: whoever receives it can only drop it.
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the payload is not valid JSON"}
 	}
-	ctx, cancel := c.withTimeout(ctx, opts.Timeout)
-	defer cancel()
-
-	started := time.Now()
-	result := &Result{Target: name, Worker: worker, Command: command, Delivery: cmd.Delivery, Responds: responds, UID: uuid.NewString(), meta: meta}
-	if cmd.Delivery == schema.Broadcast {
-		err = c.broadcast(ctx, result, cmd, payload, sel, opts, r)
-	} else {
-		err = c.balanced(ctx, result, cmd, payload, sel, opts, r)
+	if err := ctx.Err(); err != nil {
+		return nil, rpc.ContextError(ctx)
 	}
-	result.Elapsed = time.Since(started)
+	started := time.Now()
+	result := &Result{Target: name, Worker: to.worker, Command: cmd.Name, Delivery: cmd.Delivery, Responds: responds, UID: drawUID()}
+	a := asking{cmd: cmd, payload: payload, opts: opts, started: started, deadline: c.deadline(ctx, opts.Timeout, started), result: result, responds: responds, meta: meta}
+	switch {
+	case cmd.Delivery == schema.Broadcast:
+		err = c.broadcast(ctx, &a, sel, r)
+	case to.ring != nil && sel.IsZero():
+		err = c.oneOf(ctx, &a, to.ring)
+	default:
+		err = c.balanced(ctx, &a, sel, r)
+	}
+	if len(result.Replies) == 1 {
+		result.Elapsed = result.Replies[0].Elapsed // the last that was measured
+	} else {
+		result.Elapsed = time.Since(started)
+	}
 	return result, err
+}
+
+// deadline is when a call ends, zero if that is for ctx to say.
+func (c *core) deadline(ctx context.Context, timeout time.Duration, started time.Time) time.Time {
+	if timeout > 0 {
+		return started.Add(timeout)
+	}
+	if _, has := ctx.Deadline(); has {
+		return time.Time{}
+	}
+	return started.Add(c.cfg.Timeout)
+}
+
+// over tells whether there is no time left.
+func (a *asking) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !a.deadline.IsZero() && !time.Now().Before(a.deadline)
+}
+
+// targets are what targets of calls stand for, by name, under one schema.
+type targets struct {
+	schema *schema.Schema
+	byName map[string]*resolved
+}
+
+// resolved is what a target stands for.
+type resolved struct {
+	worker string
+	cmd    *schema.Command
+	ring   *route.Ring[*peer] // of a node, for balanced commands
+}
+
+// resolve finds what a call's target stands for, and checks that it may be called.
+func (c *core) resolve(name string) (*resolved, error) {
+	known := c.targets.Load()
+	now := c.access.Load()
+	if known != nil && known.schema == now {
+		if to := known.byName[name]; to != nil {
+			return to, nil
+		}
+	}
+	worker, command, err := wire.ParseTarget(name)
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := c.permitted(worker, command)
+	if err != nil {
+		return nil, err
+	}
+	to := &resolved{worker: worker, cmd: cmd}
+	if c.own == nil {
+		return to, nil // who an operator appears as may change
+	}
+	if cmd.Delivery != schema.Broadcast {
+		to.ring = c.peers.ring(worker)
+	}
+	// Only what the schema has is kept, and another schema begins anew. Of two who come at
+	// once one has to come again.
+	next := &targets{schema: now, byName: map[string]*resolved{name: to}}
+	if known != nil && known.schema == now {
+		maps.Copy(next.byName, known.byName)
+	}
+	if c.access.Load() == now {
+		c.targets.CompareAndSwap(known, next)
+	}
+	return to, nil
 }
 
 // permitted finds the command and checks that this node may call it.
@@ -167,43 +256,128 @@ func (c *core) permitted(worker, command string) (*schema.Command, error) {
 	return cmd, nil
 }
 
-func (c *core) balanced(ctx context.Context, result *Result, cmd *schema.Command, payload json.RawMessage, sel route.Selection, opts CallOptions, r reach) error {
-	o := c.outgoing(result, cmd, result.UID, "", payload)
+// oneOf asks the variants of a ring in turn until one takes the request.
+func (c *core) oneOf(ctx context.Context, a *asking, ring *route.Ring[*peer]) error {
+	o := c.outgoing(a, a.result.UID, "")
 	var last *wire.Error
-	for t, failure := range r.inTurn(ctx, result.Worker, sel) {
-		if failure != nil {
-			last = failure
-			continue
+	all, first := ring.Turn()
+	for i := range all {
+		if last = c.try(ctx, a, &o, targetOf(all[(first+i)%len(all)])); a.result.Replies != nil {
+			return orNil(last)
 		}
-		reply := c.ask(ctx, t, &o, result)
-		if reply.Err != nil && reply.Err.Temporary && ctx.Err() == nil {
-			last = reply.Err // it did not run there: the next variant may take it
-			continue
-		}
-		o.end(reply.Result, reply.Err)
-		result.Replies = []Reply{reply}
-		if opts.OnReply != nil {
-			opts.OnReply(reply)
-		}
-		if reply.Err != nil {
-			return reply.Err
-		}
-		return nil
 	}
 	if last == nil {
-		last = route.NoVariant(result.Worker, sel)
+		last = route.NoVariant(a.result.Worker, route.Selection{})
 	}
 	o.end(nil, last)
 	return last
 }
 
-func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Command, payload json.RawMessage, sel route.Selection, opts CallOptions, r reach) error {
+// orNil keeps a nil *wire.Error from becoming an error.
+func orNil(e *wire.Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+func (c *core) balanced(ctx context.Context, a *asking, sel route.Selection, r reach) error {
+	o := c.outgoing(a, a.result.UID, "")
+	var last *wire.Error
+	for t, failure := range r.inTurn(ctx, a.result.Worker, sel) {
+		if failure != nil {
+			last = failure
+			continue
+		}
+		if last = c.try(ctx, a, &o, t); a.result.Replies != nil {
+			return orNil(last)
+		}
+	}
+	if last == nil {
+		last = route.NoVariant(a.result.Worker, sel)
+	}
+	o.end(nil, last)
+	return last
+}
+
+// try asks one variant. It gives the result a reply unless the request did not run there
+// and the next variant may take it.
+func (c *core) try(ctx context.Context, a *asking, o *outgoing, t target) *wire.Error {
+	reply := &a.result.one[0]
+	*reply = Reply{}
+	c.ask(ctx, a, o, t, reply)
+	if reply.Err != nil && reply.Err.Temporary && !a.over(ctx) {
+		return reply.Err
+	}
+	o.end(reply.Result, reply.Err)
+	a.result.Replies = a.result.one[:]
+	if a.opts.OnReply != nil {
+		a.opts.OnReply(*reply)
+	}
+	return reply.Err
+}
+
+// ask sends the request to one variant and waits for its response, if there is one.
+func (c *core) ask(ctx context.Context, a *asking, o *outgoing, t target, reply *Reply) {
+	p, l, request, waits := c.address(ctx, a, o, t, reply)
+	if waits {
+		request.Kind = string(schema.Balanced)
+		result, err := p.pending.Do(ctx, l.Link, request)
+		a.take(reply, result, err)
+	}
+	reply.Elapsed = time.Since(a.started)
+}
+
+// address finds the link to a variant and makes the request to it. Where nobody waits for a
+// response the request is sent at once, and waits is false, as it is when there is no link.
+func (c *core) address(ctx context.Context, a *asking, o *outgoing, t target, reply *Reply) (p *peer, l *peerLink, request rpc.Request, waits bool) {
+	reply.Worker, reply.Variant = t.worker, t.variant
+	if p = t.peer; p != nil {
+		l = c.peers.best(p)
+		if l == nil {
+			reply.Err = &wire.Error{Code: wire.CodePeerLost, Message: "the connection is closed", Temporary: true}
+		}
+	} else {
+		p, l, reply.Err = t.connect(ctx)
+	}
+	if reply.Err != nil {
+		return nil, nil, request, false
+	}
+	reply.Kind = l.peer.Kind()
+	o.offered(p, l)
+	if !l.meshctl() && (a.meta.Job || a.meta.Ack && a.cmd.Responds || a.meta.Key != "") {
+		reply.Err = &wire.Error{Code: wire.CodeBadRequest, Message: "a JavaScript node tells nothing of its queues", Hint: "leave --wait and --key away"}
+		return nil, nil, request, false
+	}
+	if !a.responds && !(l.meshctl() && a.meta.Ack) {
+		if err := rpc.Send(l, wire.Command{Name: a.cmd.Name, Payload: a.payload}); err != nil {
+			reply.Err = rpc.AsError(err)
+		}
+		return p, l, request, false
+	}
+	return p, l, rpc.Request{
+		UID: o.uid, Name: a.cmd.Name, Payload: a.payload, Started: a.started, Deadline: a.deadline,
+		Meshctl: l.meshctl(), Meta: a.meta, Peer: p.name,
+	}, true
+}
+
+// take notes what came of a request.
+func (a *asking) take(reply *Reply, result json.RawMessage, err error) {
+	if err != nil {
+		reply.Err = rpc.AsError(err)
+	} else if a.responds {
+		reply.Result = result
+	}
+}
+
+func (c *core) broadcast(ctx context.Context, a *asking, sel route.Selection, r reach) error {
+	worker := a.result.Worker
 	nobody := func(failure *wire.Error) error {
-		o := c.outgoing(result, cmd, result.UID, "", payload)
+		o := c.outgoing(a, a.result.UID, "")
 		o.end(nil, failure)
 		return failure
 	}
-	targets, failure := r.all(ctx, result.Worker, sel)
+	targets, failure := r.all(ctx, worker, sel)
 	if failure != nil {
 		return nobody(failure)
 	}
@@ -212,72 +386,71 @@ func (c *core) broadcast(ctx context.Context, result *Result, cmd *schema.Comman
 		present[i] = t.variant
 	}
 	for _, v := range sel.Missing(present) {
-		targets = append(targets, target{worker: result.Worker, variant: v, connect: func(context.Context) (*peer, *peerLink, *wire.Error) {
-			return nil, nil, route.NoVariant(result.Worker, route.Selection{Only: []string{v}})
+		targets = append(targets, target{worker: worker, variant: v, connect: func(context.Context) (*peer, *peerLink, *wire.Error) {
+			return nil, nil, route.NoVariant(worker, route.Selection{Only: []string{v}})
 		}})
 	}
 	if len(targets) == 0 || len(present) == 0 {
-		return nobody(route.NoVariant(result.Worker, sel))
+		return nobody(route.NoVariant(worker, sel))
 	}
-	result.Replies = make([]Reply, len(targets))
-	var wg sync.WaitGroup
-	var telling sync.Mutex
-	for i, t := range targets {
-		wg.Go(func() {
-			// A uid of its own for each: two variants may share one JavaScript process.
-			o := c.outgoing(result, cmd, uuid.NewString(), result.UID, payload)
-			result.Replies[i] = c.ask(ctx, t, &o, result)
-			o.end(result.Replies[i].Result, result.Replies[i].Err)
-			if opts.OnReply != nil {
-				telling.Lock()
-				defer telling.Unlock()
-				opts.OnReply(result.Replies[i])
-			}
-		})
+	a.result.Replies = make([]Reply, len(targets))
+	if slices.ContainsFunc(targets, func(t target) bool { return t.connect != nil }) {
+		// Links have to be opened: each takes its time.
+		var wg sync.WaitGroup
+		var telling sync.Mutex
+		for i, t := range targets {
+			wg.Go(func() { c.tell(ctx, a, []target{t}, a.result.Replies[i:i+1], &telling) })
+		}
+		wg.Wait()
+		return nil
 	}
-	wg.Wait()
+	c.tell(ctx, a, targets, a.result.Replies, new(sync.Mutex))
 	return nil
 }
 
-// ask sends one request to one variant and waits for its response, if there is one.
-func (c *core) ask(ctx context.Context, t target, o *outgoing, of *Result) (reply Reply) {
-	cmd := o.cmd
-	started := time.Now()
-	reply = Reply{Worker: t.worker, Variant: t.variant}
-	defer func() { reply.Elapsed = time.Since(started) }()
-	p, l, failure := t.connect(ctx)
-	if failure != nil {
-		reply.Err = failure
-		return reply
-	}
-	reply.Kind = l.peer.Kind()
-	o.offered(p, l)
-	request := wire.Command{UID: o.uid, Name: cmd.Name, Payload: o.payload}
-	if l.meshctl() {
-		meta := of.meta
-		request.Meta = &meta
-		if deadline, ok := ctx.Deadline(); ok {
-			request.Meta.TimeoutMS = max(1, time.Until(deadline).Milliseconds())
+// tell sends a part of a broadcast to all of its targets and then awaits the responses.
+func (c *core) tell(ctx context.Context, a *asking, targets []target, replies []Reply, telling *sync.Mutex) {
+	sent := make([]outgoing, len(targets))
+	settled := func(i int) {
+		sent[i].end(replies[i].Result, replies[i].Err)
+		replies[i].Elapsed = time.Since(a.started)
+		if a.opts.OnReply != nil {
+			telling.Lock()
+			defer telling.Unlock()
+			a.opts.OnReply(replies[i])
 		}
 	}
-	if request.Meta == nil && (of.meta.Job || of.meta.Ack && cmd.Responds || of.meta.Key != "") {
-		reply.Err = &wire.Error{Code: wire.CodeBadRequest, Message: "a JavaScript node tells nothing of its queues", Hint: "leave --wait and --key away"}
-		return reply
-	}
-	if !of.Responds && (request.Meta == nil || !request.Meta.Ack) {
-		request.UID, request.Meta = "", nil
-		if err := rpc.Send(l, request); err != nil {
-			reply.Err = rpc.AsError(err)
+	g := rpc.NewGroup(len(targets))
+	for i, t := range targets {
+		// A uid of its own for each: two variants may share one JavaScript process.
+		sent[i] = c.outgoing(a, drawUID(), a.result.UID)
+		p, l, request, waits := c.address(ctx, a, &sent[i], t, &replies[i])
+		if waits {
+			request.Kind, request.Broadcast = string(schema.Broadcast), a.result.UID
+			err := g.Send(ctx, &p.pending, l.Link, i, request)
+			if waits = err == nil; !waits {
+				a.take(&replies[i], nil, err)
+			}
 		}
-		return reply
+		if !waits {
+			settled(i)
+		}
 	}
-	result, err := p.pending.Do(ctx, l.Link, rpc.Request{Command: request, Peer: p.name, Kind: string(cmd.Delivery), Broadcast: o.broadcast, Cancels: l.meshctl()})
-	if err != nil {
-		reply.Err = rpc.AsError(err)
-	} else if of.Responds {
-		reply.Result = result
-	}
-	return reply
+	g.Wait(ctx, func(i int, result json.RawMessage, err error) {
+		a.take(&replies[i], result, err)
+		settled(i)
+	})
+}
+
+// drawUID draws the uid of a request, a random UUID. It is no secret: only the peer that is
+// asked can answer.
+func drawUID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40 // version 4
+	id[8] = id[8]&0x3f | 0x80 // RFC 9562
+	return id.String()
 }
 
 // CallJSON implements handler.Caller for programs that send requests of their own.

@@ -29,15 +29,18 @@ type core struct {
 	ring   *seal.Ring
 	self   wire.Peer // Meshctl is always set
 	access atomic.Pointer[schema.Schema]
-	peers  peers
-	gate   *identity.Gate
-	server *rpc.Server
-	master masterLink
+	// targets are those that calls have been resolved to under the schema in force.
+	targets atomic.Pointer[targets]
+	peers   peers
+	gate    *identity.Gate
+	server  *rpc.Server
+	master  masterLink
 	// plainMaster is set when the master last turned out not to serve native links.
 	plainMaster atomic.Bool
 
 	// work is what requests under way live on; it ends when they have to.
 	work context.Context
+	stop context.CancelFunc // ends work
 	// leaving is set once the node takes no new requests.
 	leaving atomic.Bool
 
@@ -83,9 +86,10 @@ func newCore(cfg Config) (*core, error) {
 		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
 			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
 		}},
-		server: rpc.NewServer(cfg.MaxInFlight, cfg.Logger),
 	}
 	c.self.Meshctl.Native = cfg.Link != link.SocketIO
+	c.work, c.stop = context.WithCancel(context.Background())
+	c.server = rpc.NewServer(c.work, cfg.MaxInFlight, cfg.Logger)
 	c.peers.init(c)
 	if cfg.Schema != nil {
 		c.access.Store(cfg.Schema)
@@ -150,7 +154,7 @@ func (c *core) askMaster(ctx context.Context, command string, payload json.RawMe
 	}
 	ctx, cancel := c.withTimeout(ctx, 0)
 	defer cancel()
-	return c.master.pending.Do(ctx, *l, rpc.Request{Command: wire.Command{UID: uuid.NewString(), Name: command, Payload: payload}})
+	return c.master.pending.Do(ctx, *l, rpc.Request{UID: drawUID(), Name: command, Payload: payload})
 }
 
 // withTimeout bounds ctx: by d if it is set, else by the default unless ctx has a deadline.

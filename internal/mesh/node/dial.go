@@ -26,7 +26,7 @@ func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*pe
 	if err != nil {
 		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true, Hint: hintOf(err, "")}
 	}
-	err = c.serveOpened(ctx, &peerLink{Link: l, peer: to}, as, ready)
+	err = c.serveOpened(ctx, newPeerLink(l, to, nil), as, ready)
 	l.Close(err)
 	return err
 }

@@ -73,7 +73,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{core: c, listening: make(chan struct{}), connected: make(chan struct{}), started: time.Now()}
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
 	n.own = own
-	n.work, n.kill = context.WithCancel(context.Background())
+	n.kill = c.stop
 	n.handlers, err = handler.NewSet(own, handler.Config{
 		Env: handler.Env{Status: n.Status, Caller: n}, SchemaDir: cfg.SchemaDir, Logger: c.log,
 	})

@@ -31,7 +31,6 @@ import (
 type Operator struct {
 	*core
 	masterLink link.Link
-	stop       context.CancelFunc
 	wg         sync.WaitGroup
 	turn       atomic.Uint64 // begins at random, so that short commands spread their requests
 	roster     roster
@@ -70,7 +69,6 @@ func newOperator(cfg Config) (*Operator, error) {
 	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{}), openings: openings{byTarget: make(map[openingTarget]*opening)}}
 	c.self.Worker = wire.OperatorWorker
 	o.turn.Store(rand.Uint64())
-	c.work, o.stop = context.WithCancel(context.Background())
 	o.wg.Go(func() { _, _, _ = c.ring.Used().Native() }) // while the network is slow
 	return o, nil
 }
@@ -185,6 +183,9 @@ func (o *Operator) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
 
 // Call sends a request like Node.Call, linking to the nodes that it needs first.
 func (o *Operator) Call(ctx context.Context, name string, payload json.RawMessage, opts CallOptions) (*Result, error) {
+	ctx, cancel := o.withTimeout(ctx, opts.Timeout)
+	defer cancel()
+	opts.Timeout = 0 // the context has it, so that dialling ends as well
 	return o.call(ctx, name, payload, opts, onDemand{o})
 }
 

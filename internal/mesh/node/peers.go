@@ -24,6 +24,9 @@ type peer struct {
 	pending         rpc.Pending
 	sent, received  atomic.Uint64 // requests
 
+	newest   atomic.Pointer[peerLink] // of links; changes with them
+	verdicts atomic.Pointer[verdicts] // what it may call of ours
+
 	// Guarded by peers.mu.
 	links    []*peerLink
 	draining bool
@@ -35,7 +38,14 @@ type peerLink struct {
 	peer wire.Peer // as it declared itself, or as the master told of it; does not change
 	// claims are those of its token, nil without one that was checked.
 	claims *identity.Claims
-	since  time.Time // when it was taken into use
+	since  time.Time    // when it was taken into use
+	batch  link.Batcher // the link, if it is one
+}
+
+func newPeerLink(l link.Link, to wire.Peer, claims *identity.Claims) *peerLink {
+	pl := &peerLink{Link: l, peer: to, claims: claims}
+	pl.batch, _ = l.(link.Batcher)
+	return pl
 }
 
 // meshctl tells whether the other end understands meshctl's additions.
@@ -109,6 +119,7 @@ func (p *peers) add(l *peerLink) *peer {
 		pr.draining = false
 	}
 	pr.links = append(pr.links, l)
+	pr.newest.Store(l)
 	if !pr.draining {
 		p.ringLocked(name.worker).Add(pr)
 	}
@@ -139,6 +150,7 @@ func (p *peers) remove(pr *peer, l link.Link, reason error) {
 		}
 		return x.Link == l
 	})
+	pr.renewNewest()
 	last := before > 0 && len(pr.links) == 0
 	if last {
 		p.ringLocked(pr.worker).Remove(pr)
@@ -159,11 +171,13 @@ func (p *peers) remove(pr *peer, l link.Link, reason error) {
 func (p *peers) upgrade(pr *peer, l *peerLink, x *wire.Extra, claims *identity.Claims) *peerLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := &peerLink{Link: l.Link, peer: l.peer, claims: claims, since: l.since}
+	now := newPeerLink(l.Link, l.peer, claims)
+	now.since = l.since
 	now.peer.Meshctl = x
 	now.peer = now.peer.Public()
 	if i := slices.Index(pr.links, l); i >= 0 {
 		pr.links[i] = now
+		pr.renewNewest()
 	}
 	return now
 }
@@ -180,6 +194,13 @@ func (p *peers) drain(pr *peer) {
 // best is the link to send over: the newest, which is the least likely to be dead; nil
 // when there is none.
 func (p *peers) best(pr *peer) *peerLink {
+	if l := pr.newest.Load(); l != nil {
+		select {
+		case <-l.Done():
+		default:
+			return l
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range slices.Backward(pr.links) {
@@ -190,6 +211,15 @@ func (p *peers) best(pr *peer) *peerLink {
 		}
 	}
 	return nil
+}
+
+// renewNewest follows a change of links. peers.mu is held.
+func (pr *peer) renewNewest() {
+	if n := len(pr.links); n > 0 {
+		pr.newest.Store(pr.links[n-1])
+	} else {
+		pr.newest.Store(nil)
+	}
 }
 
 // find gives a peer and the best link to it; the link is nil when there is none.

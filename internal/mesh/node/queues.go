@@ -93,7 +93,7 @@ func (qs *queues) put(in rpc.Incoming, r *handler.Request, meta *wire.CommandMet
 	waits := r.UID != "" && !m.Ack
 	item := newItem(r, m, waits)
 	if waits {
-		running, failure := qs.core.server.Register(qs.core.work, in)
+		running, failure := qs.core.server.Register(in)
 		if failure != nil {
 			done(nil, failure)
 			return
@@ -136,12 +136,12 @@ func newItem(r *handler.Request, m wire.CommandMeta, waits bool) queue.Item {
 // await has done called with the outcome of an item, or when the caller waits no more.
 func (qs *queues) await(item queue.Item, running *rpc.Running, done func(json.RawMessage, *wire.Error)) {
 	w := &waiter{running: running, once: item.Once}
-	stop := context.AfterFunc(running.Context, func() {
+	stop := context.AfterFunc(running, func() {
 		// What is being worked on ends by itself; a job goes on without whoever waited.
 		if w.once && !qs.byCommand[item.Command].Withdraw(qs.core.work, item.ID) {
 			return
 		}
-		qs.settle(item.ID, nil, rpc.ContextError(running.Context))
+		qs.settle(item.ID, nil, rpc.ContextError(running))
 	})
 	w.done = func(result json.RawMessage, failure *wire.Error) {
 		stop()
@@ -180,7 +180,7 @@ func (qs *queues) work(ctx context.Context, item queue.Item) (json.RawMessage, e
 	if w != nil {
 		w.running.Run()
 		if w.once {
-			stop := context.AfterFunc(w.running.Context, cancel)
+			stop := context.AfterFunc(w.running, cancel)
 			defer stop()
 		}
 	}

@@ -21,11 +21,11 @@ func (n linked) inTurn(_ context.Context, worker string, sel route.Selection) it
 			}
 		}
 		first, rest, ok := turn()
-		if !ok || !yield(n.target(first), nil) {
+		if !ok || !yield(targetOf(first), nil) {
 			return
 		}
 		for p := range rest {
-			if !yield(n.target(p), nil) {
+			if !yield(targetOf(p), nil) {
 				return
 			}
 		}
@@ -36,17 +36,12 @@ func (n linked) all(_ context.Context, worker string, sel route.Selection) ([]ta
 	var targets []target
 	for _, p := range n.peers.ring(worker).All() {
 		if sel.Has(p.variant) {
-			targets = append(targets, n.target(p))
+			targets = append(targets, targetOf(p))
 		}
 	}
 	return targets, nil
 }
 
-func (n linked) target(p *peer) target {
-	return target{worker: p.worker, variant: p.variant, connect: func(context.Context) (*peer, *peerLink, *wire.Error) {
-		if l := n.peers.best(p); l != nil {
-			return p, l, nil
-		}
-		return nil, nil, &wire.Error{Code: wire.CodePeerLost, Message: "the connection is closed", Temporary: true}
-	}}
+func targetOf(p *peer) target {
+	return target{worker: p.worker, variant: p.variant, peer: p}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
@@ -63,7 +64,7 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 		return c.refuse(l, denied)
 	}
 	l.Trust()
-	pl := &peerLink{Link: l, peer: who.Public(), claims: claims}
+	pl := newPeerLink(l, who.Public(), claims)
 	p := c.peers.add(pl)
 	defer func() { c.peers.remove(p, l, err) }()
 	defer c.endWithToken(pl)()
@@ -103,14 +104,36 @@ func (c *core) refuse(l link.Link, e *wire.Error) error {
 // serve reads what a declared peer sends, in order, until the link ends. It never
 // waits for a handler.
 func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
+	requests := c.server.Source(p.name)
+	defer requests.Close()
+	var held link.Batcher // while requests that came together are dealt with
+	release := func() {
+		if held != nil {
+			held.Release()
+			held = nil
+		}
+	}
+	defer release()
+	var now time.Time
 	for {
+		if held == nil || held.Buffered() == 0 {
+			release()
+			now = time.Time{}
+		}
 		msg, err := l.Receive(ctx)
 		if err != nil {
 			return err
 		}
 		switch msg.Event {
 		case wire.EventCommand:
-			c.command(p, l, msg)
+			if now.IsZero() {
+				now = time.Now()
+			}
+			if held == nil && l.batch != nil {
+				held = l.batch
+				held.Hold()
+			}
+			c.command(p, l, requests, msg, now)
 		case wire.EventResponse:
 			r, err := msg.AsResponse()
 			if err != nil {
@@ -119,8 +142,10 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 				c.log.Debug("dropped a late response", "from", l.peer.Name(), "uid", r.UID)
 			}
 		case wire.EventCancel:
-			if cancel, err := wire.DecodeCancel(msg.Body); err == nil {
-				c.server.Cancel(p, cancel.UID)
+			if msg.Number != 0 {
+				requests.Cancel(msg.Number, "")
+			} else if cancel, err := wire.DecodeCancel(msg.Body); err == nil {
+				requests.Cancel(0, cancel.UID)
 			}
 		case wire.EventDrain:
 			c.log.Info("a peer is draining", "peer", l.peer.Name())
@@ -150,8 +175,21 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 	}
 }
 
-// command checks a request and has it answered.
-func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
+// request is a request of a peer, from its arrival to its response.
+type request struct {
+	running  rpc.Running
+	core     *core
+	peer     *peer
+	link     *peerLink
+	cmd      wire.Command
+	arrival  arrival
+	in       handler.Request
+	handler  handler.Handler
+	response wire.Response
+}
+
+// command checks a request and has it answered. now is when it came.
+func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message, now time.Time) {
 	cmd, err := msg.AsCommand(func(name string) bool { return c.ownCommand(name) != nil })
 	if err != nil {
 		c.log.Warn("refused a malformed request", "from", l.peer.Name(), "error", err)
@@ -160,50 +198,110 @@ func (c *core) command(p *peer, l *peerLink, msg wire.Message) {
 		}
 		return
 	}
-	own, now := c.ownCommand(cmd.Name), time.Now()
-	arrival := c.telemetry.arrived(p, l, cmd, own, now)
-	reply := func(result json.RawMessage, failure *wire.Error) {
-		arrival.end(p, cmd, result, failure)
-		c.reply(l, cmd, result, failure)
-	}
+	r := &request{core: c, peer: p, link: l, cmd: cmd}
+	own := c.verdict(p, cmd.Name)
+	r.arrival = c.telemetry.arrived(p, l, cmd, own.command, now)
 	switch {
-	case !c.mayCallUs(p.worker):
-		reply(nil, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s call %s", p.worker, c.self.Worker)})
-		return
-	case own == nil:
-		reply(nil, &wire.Error{Code: wire.CodeUnknownCommand, Message: fmt.Sprintf("%s has no command %s", c.self.Worker, cmd.Name)})
-		return
-	case !c.mayCallCommand(p.worker, cmd.Name):
-		reply(nil, &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", p.worker, c.self.Worker, cmd.Name)})
+	case own.denied != nil:
+		r.Reply(nil, own.denied)
 		return
 	case c.leaving.Load() && l.meshctl():
-		reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
+		r.Reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
 		return
 	}
-	r := &handler.Request{
+	r.handler = own.handler
+	r.in = handler.Request{
 		UID: cmd.UID, Worker: c.self.Worker, Variant: c.self.Variant, Command: cmd.Name,
 		Caller: p.name, Payload: cmd.Payload, Deadline: now.Add(c.timeLeft(cmd)),
 	}
 	incoming := rpc.Incoming{
-		From: p, UID: cmd.UID, Command: cmd.Name, Peer: p.name, Kind: string(own.Delivery),
-		Bytes: len(cmd.Payload), Deadline: r.Deadline,
+		From: from, UID: cmd.UID, Number: cmd.Number, Command: cmd.Name, Kind: string(own.command.Delivery),
+		Bytes: len(cmd.Payload), Started: now, Deadline: r.in.Deadline,
 	}
-	if own.Queued {
-		c.queues.put(incoming, r, cmd.Meta, reply)
-		return
+	switch {
+	case own.command.Queued:
+		c.queues.put(incoming, &r.in, cmd.Meta, r.Reply)
+	case own.inline:
+		c.server.Inline(&r.running, incoming, r)
+	default:
+		c.server.Go(&r.running, incoming, r)
 	}
-	c.server.Go(c.work, incoming, func(ctx context.Context) (json.RawMessage, error) { return c.answer(ctx, r) }, reply)
 }
 
+// Handle implements rpc.Job.
+func (r *request) Handle(ctx context.Context) (json.RawMessage, error) {
+	return answer(ctx, r.handler, &r.in)
+}
+
+// answer has a request answered by its handler.
 func (c *core) answer(ctx context.Context, r *handler.Request) (json.RawMessage, error) {
+	return answer(ctx, c.handler(r.Command), r)
+}
+
+func answer(ctx context.Context, h handler.Handler, r *handler.Request) (json.RawMessage, error) {
 	if ctx.Err() != nil {
 		return nil, rpc.ContextError(ctx) // it expired before its turn came
 	}
-	h := c.handler(r.Command)
 	if h == nil {
 		return nil, &wire.Error{Code: wire.CodeUnknownCommand, Message: fmt.Sprintf("nothing answers %s.%s on this node", r.Worker, r.Command), Hint: "give the command a method in the node's schema file"}
 	}
 	return h.Handle(ctx, r)
+}
+
+// verdicts are on what a peer may call, under one schema.
+type verdicts struct {
+	schema    *schema.Schema
+	byCommand map[string]verdict
+}
+
+// verdict says whether a peer may call one of our commands, and what answers it.
+type verdict struct {
+	command *schema.Command
+	handler handler.Handler
+	inline  bool
+	denied  *wire.Error
+}
+
+func (c *core) verdict(p *peer, name string) verdict {
+	known, now := p.verdicts.Load(), c.access.Load()
+	if known != nil && known.schema == now {
+		if v, ok := known.byCommand[name]; ok {
+			return v
+		}
+	}
+	v := c.judge(p, name)
+	if v.command == nil {
+		return v // of those there is no end
+	}
+	next := &verdicts{schema: now, byCommand: map[string]verdict{name: v}}
+	if known != nil && known.schema == now {
+		maps.Copy(next.byCommand, known.byCommand)
+	}
+	if c.access.Load() == now {
+		p.verdicts.CompareAndSwap(known, next)
+	}
+	return v
+}
+
+func (c *core) judge(p *peer, name string) verdict {
+	v := verdict{command: c.ownCommand(name)}
+	switch {
+	case cmd.Name == wire.ControlQueue && c.queues != nil:
+		c.controlQueue(p, cmd, reply)
+		return
+	case !c.mayCallUs(p.worker):
+		v.denied = &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s call %s", p.worker, c.self.Worker)}
+	case v.command == nil:
+		v.denied = &wire.Error{Code: wire.CodeUnknownCommand, Message: fmt.Sprintf("%s has no command %s", c.self.Worker, name)}
+	case !c.mayCallCommand(p.worker, name):
+		v.denied = &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", p.worker, c.self.Worker, name)}
+	}
+	if v.command != nil {
+		v.handler = c.handler(name)
+		quick, ok := v.handler.(handler.Inliner)
+		v.inline = ok && quick.Inline()
+	}
+	return v
 }
 
 // timeLeft is how long the answer to cmd may take.
@@ -217,22 +315,29 @@ func (c *core) timeLeft(cmd wire.Command) time.Duration {
 	return javaScriptTimeout
 }
 
-// reply sends the response, if anybody waits for it. A JavaScript caller cannot be
+// Reply sends the response, if anybody waits for it. A JavaScript caller cannot be
 // told of a failure: it gets no response and times out, rather than a false success.
-func (c *core) reply(l *peerLink, cmd wire.Command, result json.RawMessage, failure *wire.Error) {
+func (r *request) Reply(result json.RawMessage, failure *wire.Error) {
+	r.arrival.end(r.peer, r.cmd, result, failure)
+	r.send(result, failure)
+}
+
+func (r *request) send(result json.RawMessage, failure *wire.Error) {
+	c, l := r.core, r.link
 	if failure != nil {
-		c.log.Warn("a request failed", "command", cmd.Name, "from", l.peer.Name(), "uid", cmd.UID, "code", failure.Code, "error", failure.Message)
+		c.log.Warn("a request failed", "command", r.cmd.Name, "from", l.peer.Name(), "uid", r.cmd.UID, "code", failure.Code, "error", failure.Message)
 	}
-	if cmd.UID == "" || failure != nil && !l.meshctl() {
+	if r.cmd.UID == "" || failure != nil && !l.meshctl() {
 		return
 	}
-	err := l.Send(wire.ResponseMessage(wire.Response{UID: cmd.UID, Name: cmd.Name, Result: result, Err: failure}))
+	r.response = wire.Response{UID: r.cmd.UID, Number: r.cmd.Number, Name: r.cmd.Name, Result: result, Err: failure}
+	err := l.Send(wire.Message{Event: wire.EventResponse, Response: &r.response})
 	switch {
 	case err == nil || errors.Is(err, link.ErrClosed):
 	case failure == nil && !errors.Is(err, link.ErrFull):
-		c.reply(l, cmd, nil, &wire.Error{Code: wire.CodeHandlerError, Message: fmt.Sprintf("the result cannot be sent: %v", err)})
+		r.send(nil, &wire.Error{Code: wire.CodeHandlerError, Message: fmt.Sprintf("the result cannot be sent: %v", err)})
 	default:
-		c.log.Warn("cannot send a response", "to", l.peer.Name(), "command", cmd.Name, "error", err)
+		c.log.Warn("cannot send a response", "to", l.peer.Name(), "command", r.cmd.Name, "error", err)
 	}
 }
 

@@ -76,9 +76,12 @@ type outgoing struct {
 	peer  string         // that it was offered to last
 }
 
-// outgoing begins a request. cmd is nil for one that may not be sent.
-func (c *core) outgoing(r *Result, cmd *schema.Command, uid, broadcast string, payload json.RawMessage) outgoing {
-	return outgoing{t: c.telemetry, worker: r.Worker, target: r.Target, cmd: cmd, uid: uid, broadcast: broadcast, payload: payload, started: time.Now()}
+// outgoing begins a request, or a part of a broadcast.
+func (c *core) outgoing(a *asking, uid, broadcast string) outgoing {
+	return outgoing{
+		t: c.telemetry, worker: a.result.Worker, target: a.result.Target, cmd: a.cmd, uid: uid, broadcast: broadcast,
+		payload: a.payload, started: a.started,
+	}
 }
 
 // offered counts that the request is sent to a variant.
@@ -152,7 +155,7 @@ func (t *telemetry) refused(target string, err error) {
 		return // what no schema has is not counted: there could be any number of names
 	}
 	worker, _, _ := strings.Cut(target, ".")
-	o := t.core.outgoing(&Result{Worker: worker, Target: target}, nil, "", "", nil)
+	o := outgoing{t: t, worker: worker, target: target, started: time.Now()}
 	o.end(nil, rpc.AsError(err))
 }
 
@@ -444,6 +447,6 @@ func (n *Node) withdraw(uid string) {
 		if p.pending.Cancel(uid) {
 			n.log.Info("an operator canceled a request", "uid", uid, "to", p.name)
 		}
-		n.server.Cancel(p, uid)
+		n.server.Cancel(p.name, uid)
 	}
 }

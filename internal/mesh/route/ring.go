@@ -23,14 +23,22 @@ func (r *Ring[T]) All() []T {
 	return nil
 }
 
+// Turn returns the members, and which of them a request should try first. Each call moves
+// the turn on by one. The caller must not change the slice.
+func (r *Ring[T]) Turn() (all []T, first int) {
+	if all = r.All(); len(all) > 0 {
+		first = int((r.turn.Add(1) - 1) % uint64(len(all)))
+	}
+	return all, first
+}
+
 // From returns the members in the order in which a request should try them: the
 // one whose turn it is first. Each call moves the turn on by one.
 func (r *Ring[T]) From() (first T, rest iter.Seq[T], ok bool) {
-	all := r.All()
+	all, start := r.Turn()
 	if len(all) == 0 {
 		return first, nil, false
 	}
-	start := int((r.turn.Add(1) - 1) % uint64(len(all)))
 	return all[start], func(yield func(T) bool) {
 		for i := 1; i < len(all); i++ {
 			if !yield(all[(start+i)%len(all)]) {

@@ -18,65 +18,180 @@ import (
 // name of another. The zero value is ready; all methods are safe for concurrent use.
 type Pending struct {
 	mu    sync.Mutex
-	calls map[string]call
+	slots []slot
+	free  []uint32         // slots without a call
+	byUID map[string]*call // those sent over links that carry no numbers
+	alarm alarm
 	late  atomic.Uint64
+	calls sync.Pool // of *call, to be used again with their channels
 }
 
+// slot is where a call waits. The lower bits of a call's number are its slot's index, the
+// others count the calls that were there, so that a late response finds nobody.
+type slot struct {
+	call *call
+	turn uint64
+}
+
+// slotBits bounds how many requests may wait for one peer.
+const slotBits = 20
+
+// call is one request. Whoever takes it out of its slot, under the lock, is the one to
+// settle it; whoever waits for it gives it back when it is settled.
 type call struct {
-	via     link.Link
-	done    chan wire.Response // buffered: settling never blocks
-	cancels bool
-	about   InFlight
+	settled chan<- *call // buffered: settling never blocks
+	alone   chan *call   // settled of a call that is awaited alone; made once, used again
+	index   int          // in a Group
+
+	result  json.RawMessage
+	failure *wire.Error
+	gaveUp  bool // this end did, so that the other has to be told
+
+	via      link.Link
+	command  wire.Command
+	meta     wire.CommandMeta
+	request  Request
+	deadline time.Time // for Each
+	number   uint64
 }
 
-// Request is what Do sends, and what Each tells of it.
+func (p *Pending) newCall() *call {
+	if c, ok := p.calls.Get().(*call); ok {
+		return c
+	}
+	return &call{alone: make(chan *call, 1)}
+}
+
+func (p *Pending) giveBack(c *call) {
+	*c = call{alone: c.alone}
+	p.calls.Put(c)
+}
+
+// Request is what is sent, and what Each tells of it.
 type Request struct {
-	wire.Command // with a UID
+	UID      string
+	Name     string // of the command
+	Payload  json.RawMessage
+	Started  time.Time // zero: now
+	Deadline time.Time // zero: that of the context
+	// Meshctl says that the other end understands Meta, to which the deadline is added, and
+	// that a request is withdrawn.
+	Meshctl bool
+	Meta    wire.CommandMeta
 	// Peer, Kind and Broadcast are those of InFlight.
 	Peer, Kind, Broadcast string
-	// Cancels says that the other end, a meshctl peer, is told when nobody waits any more.
-	Cancels bool
 }
 
 // Settle hands a response to the request that waits for it. It reports false, and
 // counts the response as late, when none does.
 func (p *Pending) Settle(r wire.Response) bool {
 	p.mu.Lock()
-	c, ok := p.calls[r.UID]
-	delete(p.calls, r.UID)
-	p.mu.Unlock()
-	if !ok {
+	var c *call
+	if r.Number != 0 {
+		if i := r.Number & (1<<slotBits - 1); i < uint64(len(p.slots)) {
+			c = p.slots[i].call
+		}
+		if c != nil && c.number != r.Number {
+			c = nil
+		}
+	} else {
+		c = p.byUID[r.UID]
+	}
+	if c == nil {
+		p.mu.Unlock()
 		p.late.Add(1)
 		return false
 	}
-	c.done <- r
+	p.take(c)
+	p.mu.Unlock()
+	c.result, c.failure = r.Result, r.Err
+	c.settled <- c
 	return true
+}
+
+// take takes a call that waits out of its slot. mu is held.
+func (p *Pending) take(c *call) {
+	i := uint32(c.number & (1<<slotBits - 1))
+	p.slots[i].call = nil
+	p.free = append(p.free, i)
+	if p.byUID[c.request.UID] == c {
+		delete(p.byUID, c.request.UID)
+	}
+}
+
+// giveUp settles a call from this end, unless it was settled already.
+func (p *Pending) giveUp(c *call, why *wire.Error) {
+	p.mu.Lock()
+	waits := p.slots[c.number&(1<<slotBits-1)].call == c
+	if waits {
+		p.take(c)
+	}
+	p.mu.Unlock()
+	if waits {
+		c.failure, c.gaveUp = why, true
+		c.settled <- c
+	}
 }
 
 // LinkLost fails every request that was sent over l with peer_lost. Whoever reads from
 // l calls it once l is closed and all that had arrived was read: then no request can
 // be left behind, as nothing more can be sent over l.
 func (p *Pending) LinkLost(l link.Link) {
+	for _, c := range p.takeIf(func(c *call) bool { return c.via == l }) {
+		c.failure = &wire.Error{
+			Code:    wire.CodePeerLost,
+			Message: "the connection was lost before the response came",
+			Hint:    "the command may or may not have run; repeat it only if that does no harm",
+		}
+		c.settled <- c
+	}
+}
+
+func (p *Pending) takeIf(chosen func(*call) bool) []*call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for uid, c := range p.calls {
-		if c.via == l {
-			delete(p.calls, uid)
-			c.done <- wire.Response{UID: uid, Err: &wire.Error{
-				Code:    wire.CodePeerLost,
-				Message: "the connection was lost before the response came",
-				Hint:    "the command may or may not have run; repeat it only if that does no harm",
-			}}
+	var taken []*call
+	for _, s := range p.slots {
+		if s.call != nil && chosen(s.call) {
+			p.take(s.call)
+			taken = append(taken, s.call)
 		}
 	}
+	return taken
+}
+
+// expire is the alarm's.
+func (p *Pending) expire() {
+	now := time.Now()
+	var next time.Time
+	due := p.takeIf(func(c *call) bool {
+		d := c.request.Deadline
+		if d.IsZero() {
+			return false
+		}
+		if d.After(now) {
+			if next.IsZero() || d.Before(next) {
+				next = d
+			}
+			return false
+		}
+		return true
+	})
+	for _, c := range due {
+		c.failure, c.gaveUp = errDeadline(), true
+		c.settled <- c
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.alarm.rang(now, next)
 }
 
 // On is how many requests wait for a response over l.
 func (p *Pending) On(l link.Link) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range p.calls {
-		if c.via == l {
+	for _, s := range p.slots {
+		if s.call != nil && s.call.via == l {
 			n++
 		}
 	}
@@ -87,74 +202,140 @@ func (p *Pending) On(l link.Link) (n int) {
 func (p *Pending) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.calls)
+	return len(p.slots) - len(p.free)
 }
 
 // Late is how many responses came that nobody waited for (any more).
 func (p *Pending) Late() uint64 { return p.late.Load() }
 
-// Do sends r over l and blocks for its response, until ctx ends, Cancel is called, or
-// LinkLost says that the link is gone. Errors are *wire.Error; Temporary is set on those
-// that mean that nothing was sent. When ctx ends early the other end is told to cancel
-// if r says so.
+// Do sends r over l and blocks for its response, until its deadline or ctx ends, Cancel is
+// called, or LinkLost says that the link is gone. Errors are *wire.Error; Temporary is set
+// on those that mean that nothing was sent. When it ends early the other end is told
+// if r.Meshctl is set. A deadline is noticed within 5 ms, the end of ctx at once.
 func (p *Pending) Do(ctx context.Context, l link.Link, r Request) (json.RawMessage, error) {
-	c := call{via: l, done: make(chan wire.Response, 1), cancels: r.Cancels, about: InFlight{
-		UID: r.UID, Command: r.Name, Peer: r.Peer, Kind: r.Kind, Broadcast: r.Broadcast,
-		Phase: PhaseSent, Started: time.Now(), Bytes: len(r.Payload),
-	}}
-	c.about.Deadline, _ = ctx.Deadline()
-	p.mu.Lock()
-	if p.calls == nil {
-		p.calls = make(map[string]call)
-	}
-	p.calls[r.UID] = c
-	p.mu.Unlock()
-
-	if err := Send(l, r.Command); err != nil {
-		p.drop(r.UID)
-		return nil, err
-	}
-	select {
-	case r := <-c.done:
-		return outcome(r)
-	case <-ctx.Done():
-		if _, ok := p.drop(r.UID); !ok {
-			return outcome(<-c.done) // settled in this very moment
+	c := p.newCall()
+	defer p.giveBack(c)
+	c.settled = c.alone
+	if failure := p.send(ctx, l, c, &r); failure != nil {
+		if c.number != 0 {
+			<-c.alone
 		}
-		c.withdraw()
-		return nil, ContextError(ctx)
+		return nil, failure
 	}
+	if ended := ctx.Done(); ended == nil {
+		<-c.alone
+	} else {
+		select {
+		case <-c.alone:
+		case <-ended:
+			p.giveUp(c, ContextError(ctx))
+			<-c.alone
+		}
+	}
+	return c.outcome()
 }
 
-// Cancel ends the request with the given uid with code canceled, as if its caller had
-// given up. It reports false when none waits.
-func (p *Pending) Cancel(uid string) bool {
-	c, ok := p.drop(uid)
-	if !ok {
-		return false
+// send gives c a slot and sends its request. If it fails c is settled, unless it did not
+// even get a number.
+func (p *Pending) send(ctx context.Context, l link.Link, c *call, r *Request) *wire.Error {
+	if r.Started.IsZero() {
+		r.Started = time.Now()
 	}
-	c.withdraw()
-	c.done <- wire.Response{UID: uid, Err: &wire.Error{Code: wire.CodeCanceled, Message: "canceled by an operator"}}
+	c.via, c.request, c.deadline = l, *r, r.Deadline
+	if c.deadline.IsZero() {
+		c.deadline, _ = ctx.Deadline()
+	}
+	c.command = wire.Command{UID: r.UID, Name: r.Name, Payload: r.Payload}
+	if r.Meshctl {
+		c.meta = r.Meta
+		if !c.deadline.IsZero() {
+			c.meta.TimeoutMS = max(1, c.deadline.Sub(r.Started).Milliseconds())
+		}
+		c.command.Meta = &c.meta
+	}
+	if !p.enter(c, l.Info().Numbered) {
+		return &wire.Error{Code: wire.CodeOverloaded, Message: "too many requests wait for this peer", Temporary: true}
+	}
+	if err := l.Send(wire.Message{Event: wire.EventCommand, Command: &c.command}); err != nil {
+		failure := sendError(err)
+		p.giveUp(c, failure)
+		c.gaveUp = false // the other end knows nothing of it
+		return failure
+	}
+	return nil
+}
+
+// enter gives c a slot and its number.
+func (p *Pending) enter(c *call, numbered bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var i uint32
+	if n := len(p.free); n > 0 {
+		i = p.free[n-1]
+		p.free = p.free[:n-1]
+	} else {
+		if len(p.slots) == 1<<slotBits {
+			return false
+		}
+		i = uint32(len(p.slots))
+		p.slots = append(p.slots, slot{})
+	}
+	s := &p.slots[i]
+	s.call = c
+	s.turn++
+	c.number = s.turn<<slotBits | uint64(i)
+	if numbered {
+		c.command.Number = c.number
+	} else {
+		if p.byUID == nil {
+			p.byUID = make(map[string]*call)
+		}
+		p.byUID[c.request.UID] = c
+	}
+	p.alarm.watch(c.request.Deadline, p.expire)
 	return true
 }
 
-// withdraw tells the other end, where it understands that, that nobody waits any more.
-func (c call) withdraw() {
-	if !c.cancels {
-		return
+// outcome is what came of a settled call. Where this end gave it up, the other end is told,
+// if it understands that.
+func (c *call) outcome() (json.RawMessage, error) {
+	if c.gaveUp && c.request.Meshctl {
+		m := wire.Message{Event: wire.EventCancel, Number: c.command.Number}
+		if m.Number == 0 {
+			m.Body, _ = wire.Encode(wire.Cancel{UID: c.request.UID}) // a text can be encoded
+		}
+		_ = c.via.Send(m)
 	}
-	if body, err := wire.Encode(wire.Cancel{UID: c.about.UID}); err == nil {
-		_ = c.via.Send(wire.Message{Event: wire.EventCancel, Body: body})
+	if c.failure != nil {
+		return nil, c.failure
 	}
+	return c.result, nil
+}
+
+// Cancel ends the requests with the given uid with code canceled, as if their caller had
+// given up. It reports false when none waits.
+func (p *Pending) Cancel(uid string) bool {
+	taken := p.takeIf(func(c *call) bool { return c.request.UID == uid })
+	for _, c := range taken {
+		c.failure, c.gaveUp = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by an operator"}, true
+		c.settled <- c
+	}
+	return len(taken) > 0
 }
 
 // Each tells of the requests that wait, in no order, until yield returns false. Those
 // that come or end meanwhile may be among them or not. yield may call any method.
 func (p *Pending) Each(yield func(InFlight) bool) {
 	p.mu.Lock()
-	all := make([]InFlight, 0, len(p.calls))
-	for _, c := range p.calls {
-		all = append(all, c.about)
+	all := make([]InFlight, 0, len(p.slots)-len(p.free))
+	for _, s := range p.slots {
+		if c := s.call; c != nil {
+			r := &c.request
+			all = append(all, InFlight{
+				UID: r.UID, Command: r.Name, Peer: r.Peer, Kind: r.Kind, Broadcast: r.Broadcast,
+				Phase: PhaseSent, Started: r.Started, Deadline: c.deadline, Bytes: len(r.Payload),
+			})
+		}
 	}
 	p.mu.Unlock()
 	for _, f := range all {
@@ -164,24 +345,9 @@ func (p *Pending) Each(yield func(InFlight) bool) {
 	}
 }
 
-func outcome(r wire.Response) (json.RawMessage, error) {
-	if r.Err != nil {
-		return nil, r.Err
-	}
-	return r.Result, nil
-}
-
-func (p *Pending) drop(uid string) (call, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c, ok := p.calls[uid]
-	delete(p.calls, uid)
-	return c, ok
-}
-
 // Send sends a command without waiting for anything. Errors are *wire.Error.
 func Send(l link.Link, cmd wire.Command) error {
-	return sendError(l.Send(wire.CommandMessage(cmd)))
+	return orNil(sendError(l.Send(wire.CommandMessage(cmd))))
 }
 
 // Event sends v as the body of an event. Errors are *wire.Error.
@@ -190,10 +356,18 @@ func Event(l link.Link, event string, v any) error {
 	if err != nil {
 		return err
 	}
-	return sendError(l.Send(wire.Message{Event: event, Body: body}))
+	return orNil(sendError(l.Send(wire.Message{Event: event, Body: body})))
 }
 
-func sendError(err error) error {
+// orNil keeps a nil *wire.Error from becoming an error.
+func orNil(e *wire.Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+func sendError(err error) *wire.Error {
 	var e *wire.Error
 	switch {
 	case err == nil:
@@ -212,9 +386,13 @@ func sendError(err error) error {
 // ContextError says as a *wire.Error why ctx ended: timeout or canceled.
 func ContextError(ctx context.Context) *wire.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &wire.Error{Code: wire.CodeTimeout, Message: "no response before the deadline", Hint: "allow more time with --timeout, or see how busy the node is with its status command"}
+		return errDeadline()
 	}
 	return &wire.Error{Code: wire.CodeCanceled, Message: "the caller gave up"}
+}
+
+func errDeadline() *wire.Error {
+	return &wire.Error{Code: wire.CodeTimeout, Message: "no response before the deadline", Hint: "allow more time with --timeout, or see how busy the node is with its status command"}
 }
 
 // AsError makes a *wire.Error of any error: handler_error unless it is one already.

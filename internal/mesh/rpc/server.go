@@ -13,142 +13,157 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-// Server runs the requests of all peers, each on a goroutine of its own, never more
-// than a bound at once. It survives handlers that panic. All methods are safe for
+// Server runs the requests of all peers, never more than a bound at once, on goroutines
+// that it uses again. It survives handlers that panic. All methods are safe for
 // concurrent use.
 type Server struct {
+	ctx    context.Context
 	limit  int64
 	log    *slog.Logger
 	flight atomic.Int64
 	served atomic.Uint64
+	pool   pool
 
 	mu      sync.Mutex
-	running map[*Running]struct{}
-	byKey   map[key]*Running // those with a uid
-	idle    chan struct{}    // closed when nothing runs; nil while nobody waits
+	over    bool // ctx has ended
+	sources map[*Source]struct{}
+	idle    chan struct{} // closed when nothing runs; nil while nobody waits
 }
 
-// key tells requests apart: a uid means something only to the peer that sent it.
-type key struct {
-	peer any
-	uid  string
+// NewServer runs at most limit requests at once, until ctx ends: then the contexts of all
+// requests do, and its goroutines once these have ended.
+func NewServer(ctx context.Context, limit int, log *slog.Logger) *Server {
+	s := &Server{ctx: ctx, limit: int64(limit), log: log, sources: make(map[*Source]struct{})}
+	s.pool.server = s
+	context.AfterFunc(ctx, s.shut)
+	return s
 }
 
-var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the caller"}
+// shut ends everything that runs.
+func (s *Server) shut() {
+	s.mu.Lock()
+	s.over = true
+	for src := range s.sources {
+		src.endAll()
+	}
+	s.mu.Unlock()
+	s.pool.shut()
+}
 
-// NewServer runs at most limit requests at once.
-func NewServer(limit int, log *slog.Logger) *Server {
-	return &Server{limit: int64(limit), log: log, running: make(map[*Running]struct{}), byKey: make(map[key]*Running)}
+// Job is a request to be answered.
+type Job interface {
+	// Handle answers it. ctx ends at its deadline, when it is canceled, or with the
+	// server; it carries no values.
+	Handle(ctx context.Context) (json.RawMessage, error)
+	// Reply is told what came of it, once.
+	Reply(result json.RawMessage, failure *wire.Error)
 }
 
 // Incoming is a request of a peer.
 type Incoming struct {
-	From     any    // the peer, as Cancel is told of it
-	UID      string // "": it cannot be canceled, and may come twice
+	From     *Source
+	UID      string // "" and Number 0: it cannot be canceled, and may come twice
+	Number   uint64 // what it is known by, where it has one
 	Command  string // for Each
-	Peer     string // for Each
 	Kind     string // for Each
 	Bytes    int    // for Each
+	Started  time.Time
 	Deadline time.Time
 }
 
-// Work answers one request. Its result is handed to the request's reply function.
-type Work func(ctx context.Context) (json.RawMessage, error)
+var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the caller"}
 
-// Go runs work until the deadline at most, or until ctx ends, and then reply with its outcome,
-// on a new goroutine. It does not block. A request that cannot be taken is refused by
-// reply at once: overloaded over the bound, bad_request for a uid that the peer is using
-// already. reply gets exactly one call.
-func (s *Server) Go(ctx context.Context, in Incoming, work Work, reply func(json.RawMessage, *wire.Error)) {
-	if s.flight.Add(1) > s.limit {
-		s.leave()
-		reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
+// Go has job answered on a goroutine of its own. It does not block. A request that
+// cannot be taken is refused by Reply at once: overloaded over the bound, bad_request for
+// a uid or number that the source is using already. r, which is zero and of job, is the
+// context of Handle.
+func (s *Server) Go(r *Running, in Incoming, job Job) {
+	if !s.enter(job) {
 		return
 	}
-	r, failure := s.Register(ctx, in)
-	if failure != nil {
+	r.phase.Store(int32(running))
+	if failure := r.register(in); failure != nil {
 		s.leave()
-		reply(nil, failure)
+		job.Reply(nil, failure)
 		return
 	}
-	r.Run()
-	go func() {
-		defer s.leave()
-		defer r.Release()
-		result, failure := s.run(r.Context, work)
-		r.phase.Store(PhaseResponding)
-		if failure != nil && r.canceled.Load() {
-			failure = errCanceled
-		}
-		s.served.Add(1)
-		reply(result, failure)
-	}()
+	r.job = job
+	s.pool.run(r)
 }
 
-// Run runs work like Go, but on the caller's goroutine and regardless of the bound.
+// Inline answers job on the caller's goroutine, for handlers that do not block. It refuses
+// what is over the bound.
+func (s *Server) Inline(r *Running, in Incoming, job Job) {
+	if !s.enter(job) {
+		return
+	}
+	r.in, r.job = in, job
+	r.phase.Store(int32(running))
+	s.execute(r)
+}
+
+func (s *Server) enter(job Job) bool {
+	if s.flight.Add(1) <= s.limit {
+		return true
+	}
+	s.leave()
+	job.Reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d requests are under way already", s.limit), Temporary: true, Hint: "send more slowly, or add variants"})
+	return false
+}
+
+// execute answers a request that has entered.
+func (s *Server) execute(r *Running) {
+	defer s.leave()
+	defer r.Release()
+	result, failure := s.protect(func() (json.RawMessage, error) { return r.job.Handle(r) })
+	r.phase.Store(int32(responding))
+	if failure != nil && r.canceled.Load() {
+		failure = errCanceled
+	}
+	s.served.Add(1)
+	r.job.Reply(result, failure)
+}
+
+// Work answers one request.
+type Work func(ctx context.Context) (json.RawMessage, error)
+
+// Run runs work on the caller's goroutine and regardless of the bound.
 func (s *Server) Run(ctx context.Context, work Work) (json.RawMessage, *wire.Error) {
 	s.flight.Add(1)
 	defer s.leave()
 	defer s.served.Add(1)
-	return s.run(ctx, work)
+	return s.protect(func() (json.RawMessage, error) { return work(ctx) })
 }
 
-// Running is a request that can be canceled.
-type Running struct {
-	Context  context.Context // ends at the deadline, or when the request is canceled
-	server   *Server
-	in       Incoming
-	started  time.Time
-	phase    atomic.Value // Phase
-	cancel   context.CancelFunc
-	canceled atomic.Bool
-}
-
-// Register makes a context that Cancel ends for that peer and uid, until Release is
-// called. It fails with bad_request when the peer is using the uid already. The request is
-// in phase queued until Run is called.
-func (s *Server) Register(ctx context.Context, in Incoming) (*Running, *wire.Error) {
-	r := &Running{server: s, in: in, started: time.Now()}
-	r.phase.Store(PhaseQueued)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if in.UID != "" {
-		k := key{in.From, in.UID}
-		if _, dup := s.byKey[k]; dup {
-			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this uid is under way"}
+func (s *Server) protect(work func() (json.RawMessage, error)) (result json.RawMessage, failure *wire.Error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			result, failure = nil, &wire.Error{Code: wire.CodeHandlerError, Message: "the handler panicked", Hint: "the log of the node has the stack"}
 		}
-		s.byKey[k] = r
+	}()
+	result, err := work()
+	if err != nil {
+		return nil, AsError(err)
 	}
-	s.running[r] = struct{}{}
-	r.Context, r.cancel = context.WithDeadline(ctx, in.Deadline)
-	return r, nil
+	return result, nil
 }
 
-// Run says that the request's handler runs now.
-func (r *Running) Run() { r.phase.Store(PhaseRunning) }
+// InFlight is the number of requests under way.
+func (s *Server) InFlight() int64 { return s.flight.Load() }
 
-// Release ends the request.
-func (r *Running) Release() {
-	r.server.mu.Lock()
-	delete(r.server.running, r)
-	if r.in.UID != "" {
-		delete(r.server.byKey, key{r.in.From, r.in.UID})
-	}
-	r.server.mu.Unlock()
-	r.cancel()
-}
+// Served is the number of requests that ran to an end, well or not.
+func (s *Server) Served() uint64 { return s.served.Load() }
 
 // Each tells of the requests under way, in no order, until yield returns false. Those
-// that come or end meanwhile may be among them or not. yield may call any method. Of
-// queued requests it knows those whose caller waits for the result.
+// that come or end meanwhile may be among them or not. yield may call any method. It
+// does not know of those that are answered inline, and of queued ones only those whose
+// caller waits for the result.
 func (s *Server) Each(yield func(InFlight) bool) {
+	var all []InFlight
 	s.mu.Lock()
-	all := make([]InFlight, 0, len(s.running))
-	for r := range s.running {
-		all = append(all, InFlight{
-			UID: r.in.UID, Command: r.in.Command, Peer: r.in.Peer, Kind: r.in.Kind, Phase: r.phase.Load().(Phase),
-			Started: r.started, Deadline: r.in.Deadline, Bytes: r.in.Bytes,
-		})
+	for src := range s.sources {
+		all = src.appendAll(all)
 	}
 	s.mu.Unlock()
 	for _, f := range all {
@@ -158,42 +173,12 @@ func (s *Server) Each(yield func(InFlight) bool) {
 	}
 }
 
-func (s *Server) run(ctx context.Context, work Work) (result json.RawMessage, failure *wire.Error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("a handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			result, failure = nil, &wire.Error{Code: wire.CodeHandlerError, Message: "the handler panicked", Hint: "the log of the node has the stack"}
-		}
-	}()
-	result, err := work(ctx)
-	if err != nil {
-		return nil, AsError(err)
-	}
-	return result, nil
-}
-
-// Cancel ends the context of a request of that peer, if it is still under way.
-func (s *Server) Cancel(peer any, uid string) {
-	s.mu.Lock()
-	r := s.byKey[key{peer, uid}]
-	s.mu.Unlock()
-	if r != nil {
-		r.canceled.Store(true)
-		r.cancel()
-	}
-}
-
-// InFlight is the number of requests under way.
-func (s *Server) InFlight() int64 { return s.flight.Load() }
-
-// Served is the number of requests that ran to an end, well or not.
-func (s *Server) Served() uint64 { return s.served.Load() }
-
-// Idle blocks until nothing is under way, or until ctx ends.
+// Idle blocks until nothing is under way, and no goroutine is left if the server's context
+// has ended; or until ctx ends.
 func (s *Server) Idle(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		if s.flight.Load() == 0 {
+		if s.flight.Load() == 0 && !(s.over && s.pool.live.Load() > 0) {
 			s.mu.Unlock()
 			return nil
 		}
@@ -211,9 +196,12 @@ func (s *Server) Idle(ctx context.Context) error {
 }
 
 func (s *Server) leave() {
-	if s.flight.Add(-1) > 0 {
-		return
+	if s.flight.Add(-1) == 0 {
+		s.wakeIdle()
 	}
+}
+
+func (s *Server) wakeIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle != nil {

@@ -392,11 +392,12 @@ func TestKeysChange(t *testing.T) {
 func TestTypedMessages(t *testing.T) {
 	d, a := pair(t, Config{Key: testKey})
 	want := []wire.Message{
-		wire.CommandMessage(wire.Command{UID: "u1", Name: "c", Payload: []byte(`{"a":1}`), Meta: &wire.CommandMeta{TimeoutMS: 77, Ack: true}}),
+		wire.CommandMessage(wire.Command{UID: "u1", Number: 1 << 20, Name: "c", Payload: []byte(`{"a":1}`), Meta: &wire.CommandMeta{TimeoutMS: 77, Ack: true}}),
 		wire.CommandMessage(wire.Command{Name: "c"}),
-		wire.ResponseMessage(wire.Response{UID: "u1", Name: "c", Result: []byte(`[1]`)}),
-		wire.ResponseMessage(wire.Response{UID: "u2", Err: &wire.Error{Code: wire.CodeDenied, Message: "no", Temporary: true, Hint: "stays here"}}),
+		wire.ResponseMessage(wire.Response{Number: 1 << 20, Name: "c", Result: []byte(`[1]`)}),
+		wire.ResponseMessage(wire.Response{Number: 2, Err: &wire.Error{Code: wire.CodeDenied, Message: "no", Temporary: true, Hint: "stays here"}}),
 		{Event: wire.EventDrain, Body: []byte(`{}`)},
+		{Event: wire.EventCancel, Number: 1 << 20},
 		wire.CommandMessage(wire.Command{UID: "long", Name: "c", Payload: []byte(`"` + strings.Repeat("x", 300<<10) + `"`)}),
 	}
 	for _, m := range want {
@@ -419,17 +420,17 @@ func TestTypedMessages(t *testing.T) {
 func TestPayloadsThatAreNotJSON(t *testing.T) {
 	d, a := pair(t, Config{Key: testKey})
 	for _, m := range []wire.Message{
-		wire.CommandMessage(wire.Command{UID: "u1", Name: "c", Payload: []byte(`{`)}),
-		wire.ResponseMessage(wire.Response{UID: "u2", Result: []byte(strings.Repeat("[", 100) + strings.Repeat("]", 100))}),
+		wire.CommandMessage(wire.Command{UID: "u1", Number: 1 << 20, Name: "c", Payload: []byte(`{`)}),
+		wire.ResponseMessage(wire.Response{Number: 2, Result: []byte(strings.Repeat("[", 100) + strings.Repeat("]", 100))}),
 	} {
 		if err := d.Send(m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if m, err := d.Receive(t.Context()); err != nil || m.Response == nil || m.Response.UID != "u1" || wire.CodeOf(m.Response.Err) != wire.CodeBadRequest {
+	if m, err := d.Receive(t.Context()); err != nil || m.Response == nil || m.Response.Number != 1<<20 || wire.CodeOf(m.Response.Err) != wire.CodeBadRequest {
 		t.Errorf("the sender of a bad request got %s, %v", describe(m), err)
 	}
-	if m, err := a.Receive(t.Context()); err != nil || m.Response == nil || m.Response.UID != "u2" || wire.CodeOf(m.Response.Err) != wire.CodeHandlerError {
+	if m, err := a.Receive(t.Context()); err != nil || m.Response == nil || m.Response.Number != 2 || wire.CodeOf(m.Response.Err) != wire.CodeHandlerError {
 		t.Errorf("a bad response arrived as %s, %v", describe(m), err)
 	}
 }
@@ -445,22 +446,22 @@ func describe(m wire.Message) string {
 		if payload == "" {
 			payload = "null"
 		}
-		return fmt.Sprintf("command %s %s %+v %s", m.Command.UID, m.Command.Name, meta, payload)
+		return fmt.Sprintf("command %d %s %s %+v %s", m.Command.Number, m.Command.UID, m.Command.Name, meta, payload)
 	case m.Response != nil && m.Response.Err != nil:
 		e := m.Response.Err
-		return fmt.Sprintf("failure %s %s %s %v", m.Response.UID, e.Code, e.Message, e.Temporary)
+		return fmt.Sprintf("failure %d %s %s %v", m.Response.Number, e.Code, e.Message, e.Temporary)
 	case m.Response != nil:
-		return fmt.Sprintf("response %s %s", m.Response.UID, m.Response.Result)
+		return fmt.Sprintf("response %d %s", m.Response.Number, m.Response.Result)
 	}
-	return m.Event + " " + string(m.Body)
+	return fmt.Sprintf("%s %d %s", m.Event, m.Number, m.Body)
 }
 
 // FuzzRecords reads frames of a peer that has the key and is hostile all the same.
 func FuzzRecords(f *testing.F) {
 	for _, m := range []wire.Message{
-		wire.CommandMessage(wire.Command{UID: "u1", Name: "c", Payload: []byte(`{"a":1}`), Meta: &wire.CommandMeta{TimeoutMS: 77, Ack: true}}),
-		wire.ResponseMessage(wire.Response{UID: "u1", Result: []byte(`[1]`)}),
-		wire.ResponseMessage(wire.Response{UID: "u2", Err: &wire.Error{Code: wire.CodeDenied, Message: "no"}}),
+		wire.CommandMessage(wire.Command{UID: "u1", Number: 1 << 20, Name: "c", Payload: []byte(`{"a":1}`), Meta: &wire.CommandMeta{TimeoutMS: 77, Ack: true}}),
+		wire.ResponseMessage(wire.Response{Number: 1 << 20, Result: []byte(`[1]`)}),
+		wire.ResponseMessage(wire.Response{Number: 2, Err: &wire.Error{Code: wire.CodeDenied, Message: "no"}}),
 		{Event: wire.EventDeclare, Body: []byte(`{"worker":"a"}`)},
 	} {
 		f.Add(appendRecord(nil, m))
@@ -472,7 +473,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		s := &session{log: testLog, maxBody: 1 << 16, wake: make(chan struct{}, 1)}
 		s.out.maxMessages, s.out.maxBytes = 10, 1<<20
-		r := &reader{session: s}
+		r := &reader{session: s, decoder: newDecoder()}
 		if bytes.Contains(frame, []byte{recordRekey}) {
 			return // needs a cipher, and does nothing else
 		}
@@ -485,7 +486,7 @@ func FuzzRecords(f *testing.F) {
 			if err != nil || len(rest) > 0 {
 				t.Fatalf("%s does not survive: %v", describe(m), err)
 			}
-			again, err := message(kind, body)
+			again, err := r.message(kind, body)
 			if err != nil || describe(again) != describe(m) {
 				t.Fatalf("%s became %s (%v)", describe(m), describe(again), err)
 			}

@@ -12,8 +12,8 @@ func benchMessages(payload int) map[string]wire.Message {
 	value := json.RawMessage(fmt.Sprintf(`{"text":"%0*d"}`, payload-len(`{"text":""}`), 7))
 	const uid = "c81fc4f7-52b3-4623-9174-e40bae45a43b"
 	return map[string]wire.Message{
-		"request":  wire.CommandMessage(wire.Command{UID: uid, Name: "status", Payload: value, Meta: &wire.CommandMeta{TimeoutMS: 3000}}),
-		"response": wire.ResponseMessage(wire.Response{UID: uid, Result: value}),
+		"request":  wire.CommandMessage(wire.Command{UID: uid, Number: 1 << 20, Name: "status", Payload: value, Meta: &wire.CommandMeta{TimeoutMS: 3000}}),
+		"response": wire.ResponseMessage(wire.Response{Number: 1 << 20, Result: value}),
 	}
 }
 
@@ -37,10 +37,11 @@ func BenchmarkMessage(b *testing.B) {
 		for name, m := range benchMessages(size) {
 			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
 				record := appendRecord(nil, m)
+				d := newDecoder()
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					if err := readRecord(record); err != nil {
+					if err := readRecord(&d, record); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -49,11 +50,11 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
-func readRecord(record []byte) error {
+func readRecord(d *decoder, record []byte) error {
 	kind, body, _, err := nextRecord(record)
 	if err != nil {
 		return err
 	}
-	_, err = message(kind, body)
+	_, err = d.message(kind, body)
 	return err
 }

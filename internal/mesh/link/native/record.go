@@ -8,15 +8,15 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-// The kinds of records, append-only. A record is its kind, the length of the rest as a
+// The kinds of records. A record is its kind, the length of the rest as a
 // uvarint, and the rest. Texts and bytes within are preceded by their length as a
 // uvarint, but for the last field of a record, which takes what is left.
 const (
 	recordEvent    = 1  // name, JSON body
-	recordRequest  = 2  // flags, uid, name, time-out in ms, JSON payload
-	recordResponse = 3  // uid, JSON result
-	recordFailure  = 4  // flags, uid, code, message
-	recordCancel   = 5  // uid
+	recordRequest  = 2  // flags, number, uid, name, time-out in ms, JSON payload
+	recordResponse = 3  // number, JSON result
+	recordFailure  = 4  // flags, number, code, message
+	recordCancel   = 5  // number
 	recordChunk    = 6  // flags, part of a record that is too long for a frame
 	recordPing     = 7  // nothing
 	recordPong     = 8  // nothing
@@ -63,11 +63,13 @@ func recordLen(m wire.Message) int {
 		if m.Command.Meta != nil {
 			n += textLen(m.Command.Meta.Key)
 		}
-		return n + 1 + textLen(m.Command.UID) + textLen(m.Command.Name) + binary.MaxVarintLen64 + len(m.Command.Payload)
+		return n + 1 + binary.MaxVarintLen64 + textLen(m.Command.UID) + textLen(m.Command.Name) + binary.MaxVarintLen64 + len(m.Command.Payload)
 	case m.Response != nil && m.Response.Err != nil:
-		return n + 1 + textLen(m.Response.UID) + textLen(string(m.Response.Err.Code)) + len(m.Response.Err.Message)
+		return n + 1 + binary.MaxVarintLen64 + textLen(string(m.Response.Err.Code)) + len(m.Response.Err.Message)
 	case m.Response != nil:
-		return n + textLen(m.Response.UID) + len(m.Response.Result)
+		return n + binary.MaxVarintLen64 + len(m.Response.Result)
+	case m.Number != 0:
+		return n + binary.MaxVarintLen64
 	}
 	return n + textLen(m.Event) + len(m.Body)
 }
@@ -94,8 +96,9 @@ func appendRecord(dst []byte, m wire.Message) []byte {
 				flags |= flagAck
 			}
 		}
-		dst = appendHeader(dst, recordRequest, 1+textLen(c.UID)+textLen(c.Name)+uvarintLen(timeout)+keyLen+len(c.Payload))
+		dst = appendHeader(dst, recordRequest, 1+uvarintLen(c.Number)+textLen(c.UID)+textLen(c.Name)+uvarintLen(timeout)+keyLen+len(c.Payload))
 		dst = append(dst, flags)
+		dst = binary.AppendUvarint(dst, c.Number)
 		dst = appendText(dst, c.UID)
 		dst = appendText(dst, c.Name)
 		dst = binary.AppendUvarint(dst, timeout)
@@ -109,15 +112,18 @@ func appendRecord(dst []byte, m wire.Message) []byte {
 		if e.Temporary {
 			flags |= flagTemporary
 		}
-		dst = appendHeader(dst, recordFailure, 1+textLen(r.UID)+textLen(string(e.Code))+len(e.Message))
+		dst = appendHeader(dst, recordFailure, 1+uvarintLen(r.Number)+textLen(string(e.Code))+len(e.Message))
 		dst = append(dst, flags)
-		dst = appendText(dst, r.UID)
+		dst = binary.AppendUvarint(dst, r.Number)
 		dst = appendText(dst, string(e.Code))
 		return append(dst, e.Message...)
 	case m.Response != nil:
-		dst = appendHeader(dst, recordResponse, textLen(m.Response.UID)+len(m.Response.Result))
-		dst = appendText(dst, m.Response.UID)
+		dst = appendHeader(dst, recordResponse, uvarintLen(m.Response.Number)+len(m.Response.Result))
+		dst = binary.AppendUvarint(dst, m.Response.Number)
 		return append(dst, m.Response.Result...)
+	case m.Number != 0:
+		dst = appendHeader(dst, recordCancel, uvarintLen(m.Number))
+		return binary.AppendUvarint(dst, m.Number)
 	}
 	dst = appendHeader(dst, recordEvent, textLen(m.Event)+len(m.Body))
 	dst = appendText(dst, m.Event)
@@ -179,20 +185,76 @@ func (f *fields) number() uint64 {
 	return v
 }
 
-func (f *fields) text() string {
+func (f *fields) text() string { return string(f.bytes()) }
+
+// bytes shares the record's memory.
+func (f *fields) bytes() []byte {
 	n := f.number()
 	if n > maxText || n > uint64(len(f.b)) {
 		f.bad, f.b = true, nil
-		return ""
+		return nil
 	}
-	s := string(f.b[:n])
+	s := f.b[:n]
 	f.b = f.b[n:]
 	return s
 }
 
+// names remembers the names of commands, of which there are few.
+type names map[string]string
+
+// maxNames bounds names, as a hostile peer may make them up.
+const maxNames = 256
+
+func (n names) of(b []byte) string {
+	s, ok := n[string(b)]
+	if !ok {
+		if s = string(b); len(n) < maxNames {
+			n[s] = s
+		}
+	}
+	return s
+}
+
+// decoder makes messages of records. What several of them need is allocated at once.
+type decoder struct {
+	names     names
+	requests  []request
+	responses []wire.Response
+}
+
+// slab is how many requests or responses are allocated at once.
+const slab = 16
+
+// request is what a command is decoded into.
+type request struct {
+	wire.Command
+	wire.CommandMeta
+}
+
+func newDecoder() decoder { return decoder{names: make(names)} }
+
+func (d *decoder) request() *request {
+	if len(d.requests) == 0 {
+		d.requests = make([]request, slab)
+	}
+	r := &d.requests[0]
+	d.requests = d.requests[1:]
+	r.Meta = &r.CommandMeta
+	return r
+}
+
+func (d *decoder) response() *wire.Response {
+	if len(d.responses) == 0 {
+		d.responses = make([]wire.Response, slab)
+	}
+	r := &d.responses[0]
+	d.responses = d.responses[1:]
+	return r
+}
+
 // message makes a message of a record. What it says is checked as strictly as what
 // comes over the Socket.IO door; the message shares body's memory.
-func message(kind byte, body []byte) (wire.Message, error) {
+func (d *decoder) message(kind byte, body []byte) (wire.Message, error) {
 	f := fields{b: body}
 	var m wire.Message
 	var err error
@@ -201,26 +263,30 @@ func message(kind byte, body []byte) (wire.Message, error) {
 		m.Event = f.text()
 		m.Body = f.b
 	case recordRequest:
+		c := d.request()
 		flags := f.flags()
-		c := &wire.Command{UID: f.text(), Name: f.text(), Meta: &wire.CommandMeta{Ack: flags&flagAck != 0, Job: flags&flagJob != 0}}
-		c.Meta.TimeoutMS = int64(min(f.number(), uint64(wire.MaxTimeout.Milliseconds())))
+		c.Ack, c.Job = flags&flagAck != 0, flags&flagJob != 0
+		c.Number = f.number()
+		c.UID = f.text()
+		c.Name = d.names.of(f.bytes())
+		c.TimeoutMS = int64(min(f.number(), uint64(wire.MaxTimeout.Milliseconds())))
 		if flags&flagKey != 0 {
-			c.Meta.Key = f.text()
+			c.Key = f.text()
 		}
 		c.Payload = f.b
-		m.Event, m.Command, err = wire.EventCommand, c, c.Check()
+		m.Event, m.Command, err = wire.EventCommand, &c.Command, c.Check()
 	case recordResponse:
-		r := &wire.Response{UID: f.text()}
+		r := d.response()
+		r.Number = f.number()
 		r.Result = f.b
 		m.Event, m.Response, err = wire.EventResponse, r, r.Check()
 	case recordFailure:
 		flags := f.flags()
-		r := &wire.Response{UID: f.text(), Err: &wire.Error{Code: wire.Code(f.text()), Temporary: flags&flagTemporary != 0}}
+		r := &wire.Response{Number: f.number(), Err: &wire.Error{Code: wire.Code(f.text()), Temporary: flags&flagTemporary != 0}}
 		r.Err.Message = string(f.b)
 		m.Event, m.Response, err = wire.EventResponse, r, r.Check()
 	case recordCancel:
-		m.Event = wire.EventCancel
-		m.Body, err = wire.Encode(wire.Cancel{UID: f.text()})
+		m.Event, m.Number = wire.EventCancel, f.number()
 	}
 	if f.bad {
 		return m, fmt.Errorf("%w: malformed record of kind %d", link.ErrProtocol, kind)

@@ -61,6 +61,7 @@ type session struct {
 
 	in      chan []wire.Message // of one frame each; closed when no more come
 	current []wire.Message      // of the receiving goroutine
+	held    atomic.Int32        // by Hold: nobody is woken to write
 
 	pingDue, pongDue atomic.Bool
 	rekeyNow         atomic.Bool // change the key after the next frame
@@ -75,6 +76,7 @@ var _ link.Link = (*session)(nil)
 func (s *session) start(c ciphers, cfg Config) {
 	s.maxBody, s.writeTimeout, s.heartbeat = cfg.MaxPayload, cfg.WriteTimeout, cfg.Heartbeat
 	s.out.maxMessages, s.out.maxBytes = cfg.OutMessages, cfg.OutBytes
+	s.info.Numbered = true
 	s.wake = make(chan struct{}, 1)
 	s.in = make(chan []wire.Message, inboxFrames)
 	s.Lifetime = link.NewLifetime()
@@ -106,9 +108,24 @@ func (s *session) Send(m wire.Message) error {
 	if !s.out.put(m) {
 		return fmt.Errorf("send %s: %w", m.Event, link.ErrFull)
 	}
-	s.poke()
+	if s.held.Load() == 0 {
+		s.poke()
+	}
 	return nil
 }
+
+// Hold implements link.Batcher.
+func (s *session) Hold() { s.held.Add(1) }
+
+// Release implements link.Batcher.
+func (s *session) Release() {
+	if s.held.Add(-1) == 0 {
+		s.poke()
+	}
+}
+
+// Buffered implements link.Batcher.
+func (s *session) Buffered() int { return len(s.current) }
 
 func bodyLen(m wire.Message) int {
 	switch {
@@ -264,7 +281,7 @@ func (w *writer) goodbye(reason error) error {
 // read is the reading goroutine.
 func (s *session) read(c *noise.CipherState) {
 	defer close(s.in)
-	r := &reader{session: s, cipher: c}
+	r := &reader{session: s, cipher: c, decoder: newDecoder()}
 	for {
 		batch, err := r.frame()
 		if len(batch) > 0 {
@@ -284,6 +301,7 @@ func (s *session) read(c *noise.CipherState) {
 // reader opens frames and takes them apart.
 type reader struct {
 	*session
+	decoder
 	cipher *noise.CipherState
 	long   []byte // what has come of a record in chunks
 }
@@ -362,7 +380,7 @@ func (r *reader) records(frame []byte) ([]wire.Message, error) {
 			f := fields{b: body}
 			return batch, link.PeerReason(wire.Code(f.text()))
 		case recordEvent, recordRequest, recordResponse, recordFailure, recordCancel:
-			m, err := message(kind, body)
+			m, err := r.message(kind, body)
 			switch {
 			case err == nil:
 				if bodyLen(m) > r.maxBody {
@@ -390,14 +408,14 @@ func (r *reader) refuse(m wire.Message, err error) (wire.Message, bool) {
 	var e *wire.Error
 	switch {
 	case !errors.As(err, &e):
-	case m.Command != nil && wire.ValidUID(m.Command.UID) == nil:
-		if r.out.put(wire.ResponseMessage(wire.Response{UID: m.Command.UID, Err: e})) {
+	case m.Command != nil && m.Command.Number != 0:
+		if r.out.put(wire.ResponseMessage(wire.Response{Number: m.Command.Number, Err: e})) {
 			r.poke()
 		}
 		return m, false
-	case m.Response != nil && wire.ValidUID(m.Response.UID) == nil:
+	case m.Response != nil && m.Response.Number != 0:
 		failure := &wire.Error{Code: wire.CodeHandlerError, Message: "the response breaks the rules: " + e.Message}
-		return wire.ResponseMessage(wire.Response{UID: m.Response.UID, Err: failure}), true
+		return wire.ResponseMessage(wire.Response{Number: m.Response.Number, Err: failure}), true
 	}
 	r.log.Warn("dropped a message", "event", m.Event, "error", err)
 	return m, false

@@ -105,10 +105,10 @@ func makeVectors(t *testing.T) vectors {
 		}
 		v.Frames = append(v.Frames, vframe{from, hex.EncodeToString(plain), hex.EncodeToString(sealed)})
 	}
-	request := wire.CommandMessage(wire.Command{UID: "u1", Name: "status", Payload: []byte(`{"test":"data"}`), Meta: &wire.CommandMeta{TimeoutMS: 3000}})
+	request := wire.CommandMessage(wire.Command{UID: "u1", Number: 1 << 20, Name: "status", Payload: []byte(`{"test":"data"}`), Meta: &wire.CommandMeta{TimeoutMS: 3000}})
 	add("initiator", ic.send, rc.receive.Decrypt, appendRecord(appendRecord(nil, wire.Message{Event: wire.EventDeclare, Body: []byte(`{"worker":"nodeA"}`)}), request))
-	add("responder", rc.send, ic.receive.Decrypt, appendRecord(nil, wire.ResponseMessage(wire.Response{UID: "u1", Result: []byte(`{"variant":"b1"}`)})))
-	add("responder", rc.send, ic.receive.Decrypt, appendHeader(appendRecord(nil, wire.ResponseMessage(wire.Response{UID: "u2", Err: &wire.Error{Code: wire.CodeDenied, Message: "no"}})), recordRekey, 0))
+	add("responder", rc.send, ic.receive.Decrypt, appendRecord(nil, wire.ResponseMessage(wire.Response{Number: 1 << 20, Result: []byte(`{"variant":"b1"}`)})))
+	add("responder", rc.send, ic.receive.Decrypt, appendHeader(appendRecord(nil, wire.ResponseMessage(wire.Response{Number: 2, Err: &wire.Error{Code: wire.CodeDenied, Message: "no"}})), recordRekey, 0))
 	rc.send.Rekey()
 	ic.receive.Rekey()
 	add("responder", rc.send, ic.receive.Decrypt, appendChunk(nil, false, []byte{recordEvent, 6, 5, 'd'}))
