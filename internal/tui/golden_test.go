@@ -26,10 +26,15 @@ var drawn = []struct {
 	name string
 	keys []string
 }{
+	{"overview", []string{":overview"}},
 	{"connections", []string{":connections"}},
 	{"node", []string{":billing/1"}},
 	{"links", []string{":links"}},
 	{"pair", []string{":links", "down", "enter"}},
+	{"inflight", []string{":in flight"}},
+	{"request", []string{":in flight", "down", "down", "enter"}},
+	{"events", []string{":events"}},
+	{"event", []string{":events", "enter"}},
 	{"help", []string{":connections", "?"}},
 }
 

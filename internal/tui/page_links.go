@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,7 +19,8 @@ type links struct {
 	workers []string
 	running map[string]int // nodes of each worker
 	pairs   map[pair]*tally
-	may     map[pair]bool // by the schema
+	may     map[pair]bool   // by the schema
+	notable []*inspect.Link // missing ones, then the busiest
 }
 
 type pair struct{ from, to string }
@@ -98,7 +100,58 @@ func (p *links) Refresh(env Env) {
 		}
 		sum.add(l)
 	}
+	p.note(env.Picture.Links)
 	p.matrix.SetHeads(p.workers, p.workers)
+}
+
+const maxNotable = 100 // links; more than any window has room for
+
+// note keeps the links that are worth a line: the missing ones, and the busiest.
+func (p *links) note(all []inspect.Link) {
+	p.notable = p.notable[:0]
+	busier := func(a, b *inspect.Link) int { return cmp.Compare(b.RateOut+b.RateBack, a.RateOut+a.RateBack) }
+	var busy []*inspect.Link
+	for i := range all {
+		switch l := &all[i]; {
+		case l.Missing && len(p.notable) < maxNotable:
+			p.notable = append(p.notable, l)
+		case !l.Missing:
+			if len(busy) == 2*maxNotable {
+				slices.SortStableFunc(busy, busier)
+				busy = busy[:maxNotable]
+			}
+			if len(busy) < maxNotable || busier(l, busy[maxNotable-1]) < 0 {
+				busy = append(busy, l)
+			}
+		}
+	}
+	slices.SortStableFunc(busy, busier)
+	p.notable = append(p.notable, busy[:min(len(busy), maxNotable)]...)
+}
+
+// drawNotable gives the lines of the notable links that fit.
+func (p *links) drawNotable(env Env, height int) []string {
+	t := env.Theme
+	if height < 4 || len(p.notable) == 0 {
+		return nil
+	}
+	lines := []string{"", screen.NewLine(env.Width, screen.Style{}).Text(" Missing and busiest", t.Title).String()}
+	for _, l := range p.notable {
+		if len(lines) == height {
+			break
+		}
+		mark, word, st := linkMark(t, l)
+		line := screen.NewLine(env.Width, screen.Style{}).Text(" "+mark+" ", st)
+		line.Cell(l.From+" → "+l.To, min(44, env.Width*2/5), false, t.Text).Fill(2, t.Text)
+		if l.Missing {
+			line.Text("missing: asked for by the schema", st)
+		} else {
+			line.Cell(word, 9, false, st).Cell(screen.Rate(l.RateOut+l.RateBack), 6, true, t.Text).Text(" requests/s", t.Muted)
+			line.Cell(screen.Count(uint64(max(0, l.InFlight))), 6, true, t.Text).Text(" in flight  "+l.Transport, t.Muted)
+		}
+		lines = append(lines, line.String())
+	}
+	return lines
 }
 
 func (p *links) cell(t *screen.Theme, row, column int) screen.Cell {
@@ -154,7 +207,7 @@ func (p *links) Draw(env Env) []string {
 	if len(p.workers) == 0 {
 		return empty(env, "No node has joined yet, so nobody is linked to anybody.")
 	}
-	return withDetail(env, &p.matrix, func(l *screen.Line, row, column int) {
+	return withDetail(env, &p.matrix, p.drawNotable, func(l *screen.Line, row, column int) {
 		t, from, to := env.Theme, p.workers[row], p.workers[column]
 		l.Text(" "+from+" → "+to+"  ", t.Title)
 		sum := p.pairs[pair{from, to}]
@@ -191,10 +244,14 @@ func plural(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + "s"
 }
 
-// withDetail draws a matrix, a legend, and a line on what is under the cursor.
-func withDetail(env Env, m *screen.Matrix, detail func(l *screen.Line, row, column int)) []string {
+// withDetail draws a matrix, more below it where there is room, a line on what is under
+// the cursor, and the legend.
+func withDetail(env Env, m *screen.Matrix, more func(Env, int) []string, detail func(l *screen.Line, row, column int)) []string {
 	t := env.Theme
 	lines := m.Draw(t, env.Width, env.Height-2)
+	if more != nil {
+		lines = append(lines, more(env, env.Height-2-len(lines))...)
+	}
 	for len(lines) < env.Height-2 {
 		lines = append(lines, "")
 	}

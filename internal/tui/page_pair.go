@@ -112,7 +112,7 @@ func (p *pairPage) Draw(env Env) []string {
 		}
 		return empty(env, "No node of "+missing+" is there.")
 	}
-	return withDetail(env, &p.matrix, func(line *screen.Line, row, column int) {
+	return withDetail(env, &p.matrix, nil, func(line *screen.Line, row, column int) {
 		t, from, to := env.Theme, p.rows[row], p.columns[column]
 		line.Text(" "+from+" → "+to+"  ", t.Title)
 		l := p.links[pair{from, to}]

@@ -55,12 +55,12 @@ func (p *filterPrompt) update(r *root, msg tea.Msg) tea.Cmd {
 }
 
 func (p *filterPrompt) draw(r *root, l *screen.Line) {
-	note, st := "text, /regexp/, !not, field>value and …   ↵ keep  esc undo", r.theme.Muted
+	note, st := "text, /regexp/, !not, field>value and …   ⏎ keep  esc undo", r.theme.Muted
 	if p.err != nil {
 		note, st = p.err.Error(), r.theme.Bad
 	} else if p.input.Text() != "" {
 		n, of := p.page.Shown()
-		note = fmt.Sprintf("%d of %d   ↵ keep  esc undo", n, of)
+		note = fmt.Sprintf("%d of %d   ⏎ keep  esc undo", n, of)
 	}
 	drawInput(r, l, "/", &p.input, note, st)
 }

@@ -235,10 +235,20 @@ func (r *root) footer() string {
 		}
 		return l.Text(mark+r.flash.text, st).String()
 	}
+	var hints []Binding
 	for _, b := range r.bindings() {
-		text := b.String() + " " + b.Help
-		if !b.Hint || screen.Width(text)+2 > l.Left() {
-			continue
+		if b.Hint {
+			hints = append(hints, b)
+		}
+	}
+	width := func(b Binding) int { return screen.Width(b.String()) + screen.Width(b.Help) + 3 }
+	last := hints[len(hints)-2:] // help and quit always have their place
+	left := r.width - width(last[0]) - width(last[1])
+	for i, b := range hints {
+		if i < len(hints)-2 {
+			if left -= width(b); left < 0 {
+				continue
+			}
 		}
 		l.Text(" "+b.String(), t.Key).Text(" "+b.Help+" ", t.Muted)
 	}

@@ -39,9 +39,9 @@ func Bar(share float64, width int) string {
 	if width <= 0 {
 		return ""
 	}
-	n := int(max(0, min(share, 1))*float64(width)*8 + 0.5)
-	if n == 0 && share > 0 {
-		n = 1
+	n := 0
+	if share > 0 { // not of NaN
+		n = max(1, int(min(share, 1)*float64(width)*8+0.5))
 	}
 	parts := []rune(eighths)
 	s := strings.Repeat("█", n/8)

@@ -57,17 +57,6 @@ func Cut(text string, width int) (string, int) {
 	return text, ansi.StringWidth(text)
 }
 
-// CutLeft is Cut with what is missing at the left, for paths and addresses.
-func CutLeft(text string, width int) (string, int) {
-	text = Clean(text)
-	w := Width(text)
-	if w <= width || width <= 0 {
-		return Cut(text, width)
-	}
-	text = ansi.TruncateLeft(text, w-width+1, "…")
-	return text, ansi.StringWidth(text)
-}
-
 // Plain takes the styles out of a line that was drawn, and the spaces at its end.
 func Plain(line string) string { return strings.TrimRight(ansi.Strip(line), " ") }
 

@@ -158,7 +158,7 @@ func (g *generator) links() {
 				From: from.Name, To: to.Name, Transport: to.Link, Since: g.p.At.Add(-time.Duration(i+j) * time.Minute),
 				InFlight: g.number(g.IntN(9)), RateOut: g.rate(g.Float64() * 90), RateBack: g.rate(float64(g.IntN(2)) * g.Float64() * 20),
 			}
-			if (i*31+j)%19 == 3 {
+			if (i*31+j)%23 == 5 {
 				l = inspect.Link{From: from.Name, To: to.Name, Missing: true}
 			}
 			l.Draining = from.Draining || to.Draining
