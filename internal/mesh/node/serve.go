@@ -286,9 +286,6 @@ func (c *core) verdict(p *peer, name string) verdict {
 func (c *core) judge(p *peer, name string) verdict {
 	v := verdict{command: c.ownCommand(name)}
 	switch {
-	case cmd.Name == wire.ControlQueue && c.queues != nil:
-		c.controlQueue(p, cmd, reply)
-		return
 	case !c.mayCallUs(p.worker):
 		v.denied = &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s call %s", p.worker, c.self.Worker)}
 	case v.command == nil:
