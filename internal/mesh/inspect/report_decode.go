@@ -213,6 +213,14 @@ func DecodeMesh(body []byte) (*Mesh, error) {
 		return nil, badMesh("%v", err)
 	}
 	c := checker{}
+	c.mesh(&m)
+	if c.err != nil {
+		return nil, badMesh("%v", c.err)
+	}
+	return &m, nil
+}
+
+func (c *checker) mesh(m *Mesh) {
 	c.atMost("nodes", len(m.Nodes), wire.MaxNodesPerMessage)
 	for i := range m.Nodes {
 		c.info(&m.Nodes[i])
@@ -221,10 +229,6 @@ func DecodeMesh(body []byte) (*Mesh, error) {
 		c.fail("the schema is not an object")
 	}
 	m.Version = CleanText(m.Version, wire.MaxVariantLen)
-	if c.err != nil {
-		return nil, badMesh("%v", c.err)
-	}
-	return &m, nil
 }
 
 func badMesh(format string, args ...any) error {
