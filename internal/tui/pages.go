@@ -5,13 +5,13 @@ import "github.com/meshctl/meshctl/internal/tui/screen"
 // pages are the tabs, in the order of their keys.
 func pages() []Page {
 	return []Page{
+		newOverview(),
 		newConnections(),
 		newLinks(),
+		newInFlight(),
+		newEvents(),
 	}
 }
-
-// newCallForm gives the page that calls a command, "worker.command".
-func newCallForm(string) Page { return newConnections() }
 
 // tableKeys are the keys of a page that is a table.
 func tableKeys(open string) []Binding {
