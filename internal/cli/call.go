@@ -26,6 +26,8 @@ type callOptions struct {
 	only    []string // nil: not given
 	exclude []string // nil: not given
 	expect  *expectation
+	wait    node.Wait
+	key     string
 	output  format
 }
 
@@ -55,6 +57,12 @@ Output, unless -o says otherwise:
   -o raw    results only, texts without quotes
   -o table  a row per member of the result, or per reply
 
+A queued command is stored by the node that takes it. --wait stored ends then; --wait done
+waits for its result. Both leave the job to the node: it is done, and tried again when it
+fails, whether or not the caller is still there. Without --wait the call of a command that
+responds ends with its caller. --key names the job: one whose key was accepted within
+the last 10 minutes is dropped, so that a call can be repeated.
+
 A broadcast succeeds when as many variants answered as --expect asks for: all, a
 number, or a percentage such as 50%. The exit code tells failures apart: meshctl help
 exit-codes.`,
@@ -70,6 +78,8 @@ exit-codes.`,
 	only := f.StringSlice("only", nil, "`variants` that a broadcast goes to")
 	exclude := f.StringSlice("exclude", nil, "`variants` that a broadcast does not go to")
 	expect := f.String("expect", "all", "how many variants of a broadcast have to answer: all, `N` or P%")
+	wait := f.String("wait", "", "what to wait for of a queued command: `stored` or done")
+	f.StringVar(&opts.key, "key", "", "`name` of the job; one that was accepted before is dropped (default: a new one for each call)")
 	output := addFormat(cmd, "how to print the result", "", formatJSON, formatYAML, formatRaw, formatTable)
 	cmd.ValidArgsFunction = completeTarget(app, 0)
 	for _, flag := range []string{"only", "exclude"} {
@@ -77,6 +87,7 @@ exit-codes.`,
 		_ = cmd.RegisterFlagCompletionFunc(flag, completeVariants(app))
 	}
 	_ = cmd.RegisterFlagCompletionFunc("expect", cobra.FixedCompletions([]string{"all", "1", "50%"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{string(node.WaitStored), string(node.WaitDone)}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("as", completeWorkers(app))
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if opts.worker, opts.command, err = splitTarget(args[0]); err != nil {
@@ -94,6 +105,12 @@ exit-codes.`,
 				return err
 			}
 			opts.expect = &e
+		}
+		switch opts.wait = node.Wait(*wait); {
+		case f.Changed("wait") && opts.wait != node.WaitStored && opts.wait != node.WaitDone:
+			return usagef("", "--wait %q is neither stored nor done", *wait)
+		case f.Changed("key") && opts.key == "":
+			return usagef("leave --key away for a job of its own", "--key is empty")
 		}
 		if f.Changed("data") && opts.data == "" {
 			return usagef("leave -d away to send {}", "-d is empty")
@@ -142,6 +159,7 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	out := newCallOutput(opts, delivery)
 	res, err := op.Call(ctx, opts.target(), payload, node.CallOptions{
 		Only: opts.only, Exclude: opts.exclude, Timeout: opts.cfg.Timeout, OnReply: out.reply,
+		Wait: opts.wait, Key: opts.key,
 	})
 	if err != nil {
 		return err

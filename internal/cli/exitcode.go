@@ -45,7 +45,7 @@ type exitCode struct {
 func exitCodes() []exitCode {
 	return []exitCode{
 		{exitOK, nil, "done; of a broadcast: as many variants answered as --expect asks for"},
-		{exitFailure, []wire.Code{codeFailure, codeInvalidSchema, wire.CodePeerLost, wire.CodeOverloaded, wire.CodeBadRequest, wire.CodeUnknownCommand, wire.CodeCanceled, wire.CodeReplaced},
+		{exitFailure, []wire.Code{codeFailure, codeInvalidSchema, wire.CodePeerLost, wire.CodeOverloaded, wire.CodeUnavailable, wire.CodeBadRequest, wire.CodeUnknownCommand, wire.CodeCanceled, wire.CodeReplaced},
 			"failed in a way that has no exit code of its own"},
 		{exitUsage, []wire.Code{codeUsage}, "the command line, the environment or the configuration file is wrong; nothing was sent"},
 		{exitNoVariant, []wire.Code{wire.CodeNoVariant}, "no variant is there to answer"},

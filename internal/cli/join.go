@@ -113,10 +113,15 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Issuer:        issuer,
 		MaxInFlight:   cfg.MaxInFlight,
 		QueueDepth:    cfg.QueueDepth,
+		Queue:         cfg.Queue,
+		DataDir:       cfg.DataDir,
+		StateDir:      cfg.StateDir(),
 		DrainTimeout:  cfg.DrainTimeout,
 		Hooks:         hooks.bind(context.WithoutCancel(ctx)),
 		Version:       app.Build.Version,
 		Logger:        log,
+
+		InspectPayloads: cfg.InspectPayloads,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the node: %w", err)

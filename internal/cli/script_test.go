@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CERT", cert)
 			e.Setenv("CERTKEY", key)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
+			e.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
 			e.Setenv("CONFIG", filepath.Join(home, "config", "meshctl"))
 			// A loaded machine is no reason to fail; what times out says so itself.
 			e.Setenv("MESHCTL_TIMEOUT", patience.String())

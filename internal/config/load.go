@@ -83,7 +83,10 @@ type Config struct {
 	Advertise       string        `mapstructure:"advertise"`
 	DrainTimeout    time.Duration `mapstructure:"drain-timeout"`
 	QueueDepth      int           `mapstructure:"queue-depth"`
+	Queue           string        `mapstructure:"queue"`
+	DataDir         string        `mapstructure:"data-dir"`
 	MaxInFlight     int           `mapstructure:"max-in-flight"`
+	InspectPayloads bool          `mapstructure:"inspect-payloads"`
 	OnConnected     string        `mapstructure:"on-connected"`
 	OnConnection    string        `mapstructure:"on-connection"`
 	OnDisconnection string        `mapstructure:"on-disconnection"`

@@ -39,6 +39,7 @@ const (
 	CmdKeysShow    = "keys show"
 	CmdConfigShow  = "config show"
 	CmdTokenShow   = "token show"
+	CmdQueue       = "queue" // and its subcommands
 )
 
 // Setting is one thing that can be configured.
@@ -141,7 +142,7 @@ func Lookup(key string) (Setting, bool) {
 // Settings is the table of everything that can be configured, in the order of the
 // documentation. The caller owns it.
 func Settings() []Setting {
-	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow}
+	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow, CmdQueue}
 	servers := []string{CmdServeMaster, CmdJoin}
 	all := append([]string{CmdServeMaster, CmdKeysShow, CmdConfigShow}, dial...)
 	const maxPort = 65535
@@ -199,9 +200,15 @@ func Settings() []Setting {
 		{Key: "drain-timeout", Kind: KindDuration, Default: "10s", Min: 1, Max: int64(time.Hour), Commands: []string{CmdJoin},
 			Usage: "`time` that requests under way have to finish at the end"},
 		{Key: "queue-depth", Kind: KindInt, Default: "1000", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
-			Usage: "`number` of queued requests that may wait, per command"},
+			Usage: "`number` of queued requests that may wait, per command whose schema has no max_depth"},
+		{Key: "queue", Kind: KindString, Default: node.QueueEmbedded, Choices: []string{node.QueueEmbedded, node.QueueMemory}, Commands: []string{CmdJoin},
+			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends"},
+		{Key: "data-dir", Kind: KindPath, Commands: []string{CmdJoin}, Example: "/var/lib/meshctl/worker-1",
+			Usage: "`folder` of this node alone, for its queues; default: one by worker and variant in the user's state folder"},
 		{Key: "max-in-flight", Kind: KindInt, Default: "4096", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
 			Usage: "`number` of requests answered at once; more are refused as overloaded"},
+		{Key: "inspect-payloads", Kind: KindBool, Default: "false", Commands: []string{CmdJoin},
+			Usage: "show the payloads of requests to who watches the mesh, but for what x-sensitive in the schema names"},
 		{Key: "on-connected", Kind: KindPath, Commands: []string{CmdJoin},
 			Usage: "`program` to run, this node as JSON on its stdin, when the master accepted it"},
 		{Key: "on-connection", Kind: KindPath, Commands: []string{CmdJoin},
@@ -209,7 +216,7 @@ func Settings() []Setting {
 		{Key: "on-disconnection", Kind: KindPath, Commands: []string{CmdJoin},
 			Usage: "`program` to run, the peer as JSON on its stdin, when the last link to a node went"},
 
-		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall, CmdBench},
+		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall, CmdBench, CmdQueue},
 			Usage: "`time` to wait for the response"},
 		{Key: "as", Kind: KindString, Commands: []string{CmdCall, CmdBench}, Check: schema.ValidWorker,
 			Usage: "`worker` to call as; default: the operator, whom meshctl nodes accept"},

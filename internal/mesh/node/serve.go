@@ -199,6 +199,10 @@ func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message,
 		return
 	}
 	r := &request{core: c, peer: p, link: l, cmd: cmd}
+	if cmd.Name == wire.ControlQueue && c.queues != nil {
+		c.controlQueue(r, from, now)
+		return
+	}
 	own := c.verdict(p, cmd.Name)
 	r.arrival = c.telemetry.arrived(p, l, cmd, own.command, now)
 	switch {

@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/spf13/cobra"
+)
+
+// queueOptions are what the subcommands of queue have in common.
+type queueOptions struct {
+	app     *App
+	cfg     *config.Config
+	worker  string
+	command string
+	only    []string
+	output  format
+
+	ids    []string
+	all    bool
+	limit  int
+	resume bool
+}
+
+func newCmdQueue(app *App) *cobra.Command {
+	deadLetters := parentOnly("dead", "List, retry and remove the dead letters of a queue",
+		newCmdQueueDeadList(app), newCmdQueueDeadRetry(app), newCmdQueueDeadRemove(app))
+	return parentOnly("queue", "See to the queues of running nodes",
+		newCmdQueueList(app), newCmdQueuePeek(app), deadLetters, newCmdQueuePurge(app), newCmdQueueDrain(app))
+}
+
+// newQueueCommand makes a subcommand that is about one queue, at all variants of its worker or
+// those of --only. extra arguments are ids.
+func newQueueCommand(app *App, cmd *cobra.Command, run func(context.Context, *queueOptions) error, flags func(*cobra.Command, *queueOptions), formats ...format) *cobra.Command {
+	opts := &queueOptions{app: app}
+	config.AddFlags(cmd.Flags(), config.CmdQueue)
+	only := cmd.Flags().StringSlice("only", nil, "`variants` whose queues are meant; default: all")
+	// It fails only where the flag does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("only", completeVariants(app))
+	output := addFormat(cmd, "how to print it", formatTable, formats...)
+	if flags != nil {
+		flags(cmd, opts)
+	}
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = completeTarget(app, 0)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if len(args) > 0 {
+			if opts.worker, opts.command, err = opts.target(cmd, args[0]); err != nil {
+				return err
+			}
+			opts.ids = args[1:]
+		}
+		if opts.only, err = variantList("only", cmd.Flags().Changed("only"), *only); err != nil {
+			return err
+		}
+		opts.output = *output
+		if opts.cfg, err = app.load(cmd); err != nil {
+			return err
+		}
+		return run(cmd.Context(), opts)
+	}
+	return cmd
+}
+
+// target is WORKER.COMMAND, or WORKER alone where a subcommand is about all queues.
+func (opts *queueOptions) target(cmd *cobra.Command, text string) (worker, command string, err error) {
+	if cmd.Name() == "ls" && cmd.Parent().Name() == "queue" && !strings.Contains(text, ".") {
+		return text, "", nil
+	}
+	return splitTarget(text)
+}
+
+// queueAnswer is what one node said.
+type queueAnswer struct {
+	Worker  string `json:"worker"`
+	Variant string `json:"variant"`
+	*wire.QueueReply
+	Error *wire.Error `json:"error,omitempty"`
+}
+
+// each asks every node that is meant, one after another, and gives what they said.
+func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.QueueRequest) ([]queueAnswer, error) {
+	nodes, err := op.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var answers []queueAnswer
+	for _, n := range nodes {
+		if n.Kind != wire.KindMeshctl || opts.worker != "" && n.Worker != opts.worker || len(opts.only) > 0 && !slices.Contains(opts.only, n.Variant) {
+			continue
+		}
+		a := queueAnswer{Worker: n.Worker, Variant: n.Variant}
+		reply, err := op.NodeQueues(ctx, n, r)
+		if err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if a.QueueReply = reply; err != nil && !errors.As(err, &a.Error) {
+			return nil, err
+		}
+		answers = append(answers, a)
+	}
+	if len(answers) == 0 {
+		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}
+	}
+	return answers, nil
+}
+
+// ask connects and asks each node. When none could answer the error is the first one's.
+func (opts *queueOptions) ask(ctx context.Context, r wire.QueueRequest) ([]queueAnswer, error) {
+	op, err := opts.app.connect(ctx, opts.cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer op.Close()
+	r.Command = opts.command
+	answers, err := opts.each(ctx, op, r)
+	if err != nil {
+		return nil, err
+	}
+	return answers, opts.failed(answers)
+}
+
+// failed tells of the nodes that could not answer. It is an error when none could.
+func (opts *queueOptions) failed(answers []queueAnswer) error {
+	bad := 0
+	for _, a := range answers {
+		if a.Error != nil {
+			bad++
+			if bad < len(answers) {
+				opts.app.notice("%s", printable(fmt.Sprintf("%s/%s: %v", a.Worker, a.Variant, a.Error)))
+			}
+		}
+	}
+	if bad == len(answers) {
+		return answers[0].Error
+	}
+	return nil
+}
+
+func newCmdQueueList(app *App) *cobra.Command {
+	return newQueueCommand(app, &cobra.Command{
+		Use:   "ls [WORKER[.COMMAND]]",
+		Short: "List queues: what waits, how long, what failed",
+		Long: `List the queues of the nodes that are running: how many requests wait, are being worked
+on, and are dead letters, how old the oldest is, and what has happened since the node
+started. A queue in Redis that all variants share is shown at each of them.`,
+		Example: "  meshctl queue ls\n  meshctl queue ls mailer.send -o json",
+		Args:    upToArgs(1),
+	}, runQueueList, nil, formatJSON, formatYAML, formatTable)
+}
+
+// queueRow is a queue of a node.
+type queueRow struct {
+	Worker  string `json:"worker"`
+	Variant string `json:"variant"`
+	queue.Stats
+}
+
+func runQueueList(ctx context.Context, opts *queueOptions) error {
+	command := opts.command
+	opts.command = ""
+	answers, err := opts.ask(ctx, wire.QueueRequest{Op: wire.QueueList})
+	if err != nil {
+		return err
+	}
+	rows := []queueRow{}
+	for _, a := range answers {
+		if a.Error != nil {
+			continue
+		}
+		var all []queue.Stats
+		if err := json.Unmarshal(a.Queues, &all); err != nil {
+			return fmt.Errorf("read the queues of %s/%s: %w", a.Worker, a.Variant, err)
+		}
+		for _, s := range all {
+			if command == "" || s.Command == command {
+				rows = append(rows, queueRow{a.Worker, a.Variant, s})
+			}
+		}
+	}
+	if opts.output != formatTable {
+		return writeValue(opts.app.Out, map[string]any{"queues": rows}, opts.output)
+	}
+	if len(rows) == 0 {
+		opts.app.notice("no node has such a queue; a command is queued with queued: true in the schema")
+		return nil
+	}
+	table := make([][]string, len(rows))
+	for i, r := range rows {
+		state := "open"
+		switch {
+		case r.Error != "":
+			state = "unavailable"
+		case r.Closed:
+			state = "drained"
+		}
+		table[i] = []string{
+			r.Worker + "." + r.Command, r.Variant, r.Backend, state, fmt.Sprintf("%d/%d", r.Waiting, r.MaxDepth),
+			strconv.Itoa(r.Running), r.Oldest.Truncate(time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
+			strconv.FormatUint(r.Retries, 10), strconv.Itoa(r.Dead),
+		}
+	}
+	return writeTable(opts.app.Out, []string{"QUEUE", "VARIANT", "STORE", "STATE", "WAITING", "RUNNING", "OLDEST", "DONE", "RETRIES", "DEAD"}, table)
+}
+
+func newCmdQueuePeek(app *App) *cobra.Command {
+	return newQueueCommand(app, &cobra.Command{
+		Use:   "peek WORKER.COMMAND",
+		Short: "Show the first requests of a queue",
+		Long: `Show the requests of a queue in their order, without taking them out. Payloads are
+shown by nodes that run with --inspect-payloads.`,
+		Example: "  meshctl queue peek mailer.send --limit 5",
+		Args:    exactArgs(1),
+	}, func(ctx context.Context, opts *queueOptions) error { return runQueueEntries(ctx, opts, wire.QueuePeek) }, limitFlag, formatJSON, formatYAML, formatTable)
+}
+
+func limitFlag(cmd *cobra.Command, opts *queueOptions) {
+	cmd.Flags().IntVar(&opts.limit, "limit", 20, fmt.Sprintf("`number` of requests per node, up to %d", wire.MaxQueueEntries))
+}
+
+// entryRow is a queued request of a node.
+type entryRow struct {
+	Worker  string `json:"worker"`
+	Variant string `json:"variant"`
+	wire.QueueEntry
+}
+
+func runQueueEntries(ctx context.Context, opts *queueOptions, op string) error {
+	if opts.limit < 1 || opts.limit > wire.MaxQueueEntries {
+		return usagef("", "--limit %d is not between 1 and %d", opts.limit, wire.MaxQueueEntries)
+	}
+	answers, err := opts.ask(ctx, wire.QueueRequest{Op: op, Limit: opts.limit})
+	if err != nil {
+		return err
+	}
+	rows := []entryRow{}
+	for _, a := range answers {
+		if a.Error == nil {
+			for _, e := range a.Entries {
+				rows = append(rows, entryRow{a.Worker, a.Variant, e})
+			}
+		}
+	}
+	if opts.output != formatTable {
+		return writeValue(opts.app.Out, map[string]any{"requests": rows}, opts.output)
+	}
+	if len(rows) == 0 {
+		opts.app.notice("there is none")
+		return nil
+	}
+	table := make([][]string, len(rows))
+	for i, r := range rows {
+		at := time.UnixMilli(r.Enqueued)
+		if r.State == queue.StateDead {
+			at = time.UnixMilli(r.Died)
+		}
+		table[i] = []string{r.Variant, r.ID, r.State, at.Format(time.RFC3339), r.Caller, strconv.Itoa(r.Attempts), strconv.Itoa(r.Bytes), r.QueueEntry.Error, string(r.Payload)}
+	}
+	return writeTable(opts.app.Out, []string{"VARIANT", "ID", "STATE", "SINCE", "CALLER", "TRIES", "BYTES", "ERROR", "PAYLOAD"}, table)
+}
