@@ -85,7 +85,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	if sch.TokensRequired && (token == nil || issuer == nil) {
 		return usagef("give both: --token FILE and --token-issuer FILE", "%s requires tokens, and this node has none or cannot check others'", cfg.Schema)
 	}
-	ring, err := app.loadKeys(cfg)
+	_, keys, err := app.openKeys(cfg)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	}
 	n, err := node.New(node.Config{
 		TLS:           identity,
-		Keys:          ring.Keys,
+		Ring:          keys,
 		Worker:        opts.worker,
 		Variant:       cfg.Variant,
 		Master:        cfg.Master,

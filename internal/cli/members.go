@@ -14,6 +14,7 @@ import (
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
 // starterName is what messages call the embedded schema.
@@ -32,6 +33,16 @@ func (a *App) loadKeys(cfg *config.Config) (config.KeyRing, error) {
 		a.notice("warning: %s", ring.Warning)
 	}
 	return ring, nil
+}
+
+// openKeys is loadKeys, and makes the ring that a process lives with.
+func (a *App) openKeys(cfg *config.Config) (config.KeyRing, *seal.Ring, error) {
+	ring, err := a.loadKeys(cfg)
+	if err != nil {
+		return ring, nil, err
+	}
+	keys, err := ring.Open()
+	return ring, keys, err
 }
 
 // loadSchema reads a schema file, or the starter schema where path is empty.
@@ -59,7 +70,7 @@ func schemaDir(path string) string {
 
 // operatorConfig is what a command that only asks connects with.
 func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
-	ring, err := a.loadKeys(cfg)
+	_, keys, err := a.openKeys(cfg)
 	if err != nil {
 		return node.Config{}, err
 	}
@@ -77,7 +88,7 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 	}
 	nc := node.Config{
 		TLS:           identity,
-		Keys:          ring.Keys,
+		Ring:          keys,
 		Worker:        cfg.As,
 		Master:        cfg.Master,
 		DiscoveryPort: cfg.DiscoveryPort,

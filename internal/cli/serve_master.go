@@ -54,7 +54,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		return usagef("give one of --port, --discovery-port and --dump-address",
 			"nobody could find this master: its port is free to choose and discovery is off")
 	}
-	ring, err := app.loadKeys(cfg)
+	ring, keys, err := app.openKeys(cfg)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 	}
 	m, err := master.New(master.Config{
 		TLS:           identity,
-		Keys:          ring.Keys,
+		Ring:          keys,
 		Schema:        sch,
 		Host:          cfg.Host,
 		Port:          cfg.Port,
@@ -126,15 +126,15 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		if err := dumpAddress(cfg.DumpAddress, m.Addr()); err != nil {
 			return err
 		}
-		log.Info("master listens", "address", m.Addr().String(), "discovery", discoveryText(m), "keys", ring.Keys.Fingerprint())
-		opts.greet(m, ring)
+		log.Info("master listens", "address", m.Addr().String(), "discovery", discoveryText(m), "keys", keys.Used())
+		opts.greet(m, ring.Source, keys.Used().Fingerprint())
 		return nil
 	})
 	return g.Wait()
 }
 
 // greet tells a person at a terminal where things are and what to do next.
-func (opts *serveMasterOptions) greet(m *master.Master, ring config.KeyRing) {
+func (opts *serveMasterOptions) greet(m *master.Master, keysFrom, fingerprint string) {
 	if !opts.app.ErrIsTerminal || opts.cfg.LogFormat == "json" {
 		return
 	}
@@ -158,7 +158,7 @@ func (opts *serveMasterOptions) greet(m *master.Master, ring config.KeyRing) {
   next, in other terminals:
     meshctl join worker%s
     meshctl call worker.status%s
-`, m.Addr(), discoveryText(m), source, ring.Source, ring.Keys.Fingerprint(), next, next)
+`, m.Addr(), discoveryText(m), source, keysFrom, fingerprint, next, next)
 }
 
 func discoveryText(m *master.Master) string {

@@ -196,12 +196,14 @@ func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
 // control answers the requests of meshctl peers to the master itself.
 func (s *session) control(msg wire.Message) error {
 	s.m.mu.Lock()
-	entitled := s.self.Meshctl != nil
+	entitled := s.self.Meshctl != nil || s.former
 	s.m.mu.Unlock()
 	if !entitled {
 		return nil // strangers and JavaScript nodes have nothing to ask here
 	}
-	cmd, err := msg.AsCommand(func(name string) bool { return name == wire.ControlNodes || name == wire.ControlCancel })
+	cmd, err := msg.AsCommand(func(name string) bool {
+		return name == wire.ControlNodes || name == wire.ControlCancel || name == wire.ControlKeys
+	})
 	if err != nil || cmd.UID == "" {
 		return nil
 	}
@@ -211,6 +213,8 @@ func (s *session) control(msg wire.Message) error {
 		answer.Result, err = s.m.nodesPage(cmd.Payload)
 	case wire.ControlCancel:
 		answer.Result, err = s.cancel(cmd.Payload)
+	case wire.ControlKeys:
+		return s.orderKeys(cmd)
 	default:
 		err = &wire.Error{Code: wire.CodeUnknownCommand, Message: "the master does not answer " + cmd.Name}
 	}

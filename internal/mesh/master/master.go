@@ -52,6 +52,7 @@ type Master struct {
 	untold     map[*session]struct{} // those with news
 	gathering  bool                  // tell is due
 	watching   watching
+	orders     orders
 }
 
 // New checks the configuration. It opens nothing; Run does.
@@ -113,6 +114,7 @@ func (m *Master) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_ = m.ring.Fingerprints() // derived now, and not while m.mu is held
 	close(m.ready)
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -126,6 +128,7 @@ func (m *Master) Run(ctx context.Context) error {
 		g.Go(func() error { return serveDiscovery(ctx, discovery, m.ring, port, m.log) })
 	}
 	err = g.Wait()
+	m.orders.wg.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.untold) // nobody is left to be told
@@ -200,4 +203,5 @@ func (m *Master) accept(ctx context.Context, l link.Link) {
 		m.mu.Unlock()
 	}
 	l.Close(err)
+	s.pending.LinkLost(l)
 }

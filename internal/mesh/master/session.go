@@ -28,6 +28,11 @@ type session struct {
 	expiry *time.Timer
 
 	reporter atomic.Pointer[reporter] // of a node that was told to report
+
+	// former says that the node declared itself again over a link under another key, and
+	// closes this one when it has its answers. Guarded by m.mu.
+	former  bool
+	pending rpc.Pending // what the master asked the node
 }
 
 func (s *session) id() string { return s.link.Info().ID }
@@ -48,6 +53,10 @@ func (s *session) serve(ctx context.Context) error {
 			err = s.control(msg)
 		case wire.EventDrain:
 			s.m.drain(s)
+		case wire.EventResponse:
+			if r, err := msg.AsResponse(); err == nil {
+				s.pending.Settle(r)
+			}
 		case wire.EventTelemetry:
 			s.telemetry(msg.Body)
 		case wire.EventWatch:
@@ -102,6 +111,9 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	if s.self.Worker != "" && (s.self.Worker != peer.Worker || s.self.Variant != peer.Variant) {
 		m.leave(s) // the same connection is somebody else now
 	}
+	if e := m.refuseKey(s, peer); e != nil {
+		return s.refuse(e)
+	}
 	if e := m.admit(s, peer); e != nil {
 		return s.refuse(e)
 	}
@@ -136,7 +148,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
-		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied}
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied, Keys: m.ring.Fingerprints()}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }
@@ -145,6 +157,9 @@ func (m *Master) welcome(s *session) {
 func (m *Master) replace(old, now registry.Node) {
 	if prior := m.sessions[old.ClientID]; prior != nil && old.ClientID != now.ClientID {
 		m.exit(prior)
+		if sameInstance(old.Peer, now.Peer) && prior.movedTo(m.sessions[now.ClientID]) {
+			return
+		}
 		if !sameInstance(old.Peer, now.Peer) {
 			m.log.Warn("a newer instance took over", "worker", now.Worker, "variant", now.Variant, "from", old.IP, "to", now.IP)
 			m.send(prior, wire.EventError, wire.ErrorMessage{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,8 @@ type core struct {
 	gate    *identity.Gate
 	server  *rpc.Server
 	master  masterLink
+	// retiring are the goroutines that let go of links under former keys.
+	retiring sync.WaitGroup
 	// plainMaster is set when the master last turned out not to serve native links.
 	plainMaster atomic.Bool
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -17,12 +18,13 @@ import (
 const acceptTimeout = 5 * time.Second
 
 // open dials a peer and declares us there, and calls ready once requests may be
-// sent. It then serves the link, and returns why it ended. as is the worker to appear as.
-func (c *core) open(ctx context.Context, to wire.Peer, as string, ready func(*peer, *peerLink)) error {
+// sent. It then serves the link, and returns why it ended. as is the worker to appear as,
+// key what the link is to live on (nil: see dialNative).
+func (c *core) open(ctx context.Context, to wire.Peer, as string, key *seal.Key, ready func(*peer, *peerLink)) error {
 	if e := c.mayDial(to); e != nil {
 		return e
 	}
-	l, err := c.dialPeer(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)), to, as)
+	l, err := c.dialPeer(ctx, net.JoinHostPort(to.IP, strconv.Itoa(to.Port)), to, as, key)
 	if err != nil {
 		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true, Hint: hintOf(err, "")}
 	}
@@ -51,6 +53,7 @@ func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready fu
 	l.claims, l.peer = claims, l.peer.Public()
 	l.Trust()
 	p := c.peers.add(l)
+	c.retireBefore(p, l)
 	defer func() { c.peers.remove(p, l.Link, err) }()
 	defer c.endWithToken(l)()
 	if e := c.disallowed(l); e != nil {
@@ -171,15 +174,7 @@ func (d *dialers) run(ctx context.Context, x *dialer) {
 		if !ok {
 			return
 		}
-		attempt, stop := context.WithCancel(ctx)
-		// Until the link is up the attempt ends with trying; after that, with ctx.
-		release := context.AfterFunc(trying, stop)
-		err := d.core.open(attempt, x.to.Peer, d.core.self.Worker, func(*peer, *peerLink) {
-			wait.Reset()
-			release()
-		})
-		release()
-		stop()
+		err := d.keep(ctx, trying, x, wait.Reset)
 		pauseFor := wait.NextBackOff()
 		if h := hint(err); h != "" && err.Error() != told {
 			told = err.Error()

@@ -62,8 +62,19 @@ func SplitMaster(s string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// discover asks the discovery port of a host for the master's port: PROTOCOL section 5.
-func (c *core) discover(ctx context.Context, host string) (int, error) {
+// discover asks the discovery port of a host for the master's port, with the used key and
+// then with others that this end accepts.
+func (c *core) discover(ctx context.Context, host string) (port int, err error) {
+	for _, k := range c.ring.Keys() {
+		if port, err = c.discoverWith(ctx, host, k); !isMismatch(err) {
+			break
+		}
+	}
+	return port, err
+}
+
+// discoverWith asks with one key: PROTOCOL section 5.
+func (c *core) discoverWith(ctx context.Context, host string, key *seal.Key) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
 	addr := net.JoinHostPort(host, strconv.Itoa(c.cfg.DiscoveryPort))
@@ -82,7 +93,7 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 	if err != nil {
 		return 0, unreachable(err)
 	}
-	req.Header["discovery_key"] = []string{c.ring.Used().Keys().Public} // the original's spelling
+	req.Header["discovery_key"] = []string{key.Keys().Public} // the original's spelling
 	client := http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -109,7 +120,7 @@ func (c *core) discover(ctx context.Context, host string) (int, error) {
 	if err != nil {
 		return 0, unreachable(err)
 	}
-	text, err := c.ring.Open(ctx, strings.TrimSpace(string(body)), nil)
+	text, err := key.Envelope().Open(ctx, strings.TrimSpace(string(body)), nil)
 	if errors.Is(err, seal.ErrKeyMismatch) {
 		return 0, keyMismatch("the master at " + addr + " has another private key")
 	} else if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/link/socketio"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -17,12 +18,13 @@ import (
 // come about is an error and no reason to fall back: whoever is in between could have
 // brought it about.
 
-// dialPeer opens a link to another node, to appear there as the worker as.
-func (c *core) dialPeer(ctx context.Context, addr string, to wire.Peer, as string) (link.Link, error) {
+// dialPeer opens a link to another node, to appear there as the worker as. key is as of
+// dialNative.
+func (c *core) dialPeer(ctx context.Context, addr string, to wire.Peer, as string, key *seal.Key) (link.Link, error) {
 	if c.cfg.Link == link.SocketIO || to.Meshctl == nil || !to.Meshctl.Native {
 		return c.dialSocketIO(ctx, addr)
 	}
-	l, err := c.dialNative(ctx, addr, as)
+	l, err := c.dialNative(ctx, addr, as, key)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error)
 		}
 	})
 	defer question.Stop()
-	l, err := c.dialNative(trying, addr, c.self.Worker)
+	l, err := c.dialNative(trying, addr, c.self.Worker, nil)
 	if errors.Is(err, native.ErrNotServed) || err != nil && context.Cause(trying) == native.ErrNotServed {
 		if c.cfg.Link == link.Native {
 			return nil, &wire.Error{
@@ -89,10 +91,30 @@ func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error)
 	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log})
 }
 
-func (c *core) dialNative(ctx context.Context, addr, as string) (link.Link, error) {
+// dialNative opens a native link that lives on key. Without one it takes the used key and,
+// where the other end does not know that, others that this end accepts.
+func (c *core) dialNative(ctx context.Context, addr, as string, key *seal.Key) (l link.Link, err error) {
 	cfg := c.nativeConfig(as)
 	cfg.TLS = c.clientTLS(addr)
-	return native.Dial(ctx, addr, cfg)
+	keys := []*seal.Key{key}
+	if key == nil {
+		keys = c.ring.Keys()
+	}
+	for i, k := range keys {
+		cfg.Key = k
+		if l, err = native.Dial(ctx, addr, cfg); !isMismatch(err) {
+			break
+		}
+		if i+1 < len(keys) {
+			c.log.Warn("a peer does not accept a key; trying another", "address", addr, "fingerprint", k, "hint", "meshctl keys list shows who lacks which")
+		}
+	}
+	return l, err
+}
+
+// isMismatch tells whether the other end has other keys.
+func isMismatch(err error) bool {
+	return errors.Is(err, seal.ErrKeyMismatch) || wire.CodeOf(err) == wire.CodeKeyMismatch
 }
 
 func (c *core) nativeConfig(as string) native.Config {

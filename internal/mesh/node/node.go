@@ -128,6 +128,7 @@ func (n *Node) Run(ctx context.Context) error {
 	err = g.Wait()
 	n.kill()
 	n.dialers.wg.Wait()
+	n.retiring.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), handlerGrace)
 	defer cancel()
 	if n.server.Idle(ctx) != nil {

@@ -73,7 +73,7 @@ func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *w
 // waited for it.
 func (o *Operator) openFor(ctx context.Context, x *opening, target openingTarget, to wire.Peer, as string) {
 	defer x.cancel()
-	err := o.open(ctx, to, as, func(p *peer, l *peerLink) {
+	err := o.open(ctx, to, as, nil, func(p *peer, l *peerLink) {
 		x.peer, x.link = p, l
 		o.openings.settle(x, target)
 	})

@@ -166,6 +166,7 @@ func (o *Operator) Close() {
 	closing.Wait()
 	o.stop()
 	o.wg.Wait()
+	o.retiring.Wait()
 }
 
 // Schema is the schema in force: the master's, or the configured one with a

@@ -13,6 +13,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -40,6 +41,8 @@ type peerLink struct {
 	claims *identity.Claims
 	since  time.Time    // when it was taken into use
 	batch  link.Batcher // the link, if it is one
+	// resting counts the ends that send no more requests over it, see retire.
+	resting atomic.Int32
 }
 
 func newPeerLink(l link.Link, to wire.Peer, claims *identity.Claims) *peerLink {
@@ -85,13 +88,19 @@ func (p *peers) ringLocked(worker string) *route.Ring[*peer] {
 	return r
 }
 
-// maxLinks is how many links one variant may have. Two are usual where each of two
-// nodes may connect to the other.
-const maxLinks = 4
+// maxLinks is how many links the peer at the other end of l may have. Two are usual where
+// each of two nodes may connect to the other; of a meshctl peer one more in each direction
+// while they move to another key.
+func maxLinks(l *peerLink) int {
+	if l.meshctl() {
+		return 2 * seal.MaxRing
+	}
+	return 4
+}
 
 // add takes a link into use. A link to another instance of the same variant is older
 // and ends: a variant that restarted replaces itself. So does an older link of the same
-// direction, which must be dead; but not of a JavaScript peer, which may well hold
+// direction and key, which must be dead; but not of a JavaScript peer, which may well hold
 // two, and would open the one again that it loses.
 func (p *peers) add(l *peerLink) *peer {
 	l.since = time.Now()
@@ -104,8 +113,8 @@ func (p *peers) add(l *peerLink) *peer {
 	}
 	var replaced []*peerLink
 	pr.links = slices.DeleteFunc(pr.links, func(old *peerLink) bool {
-		again := old.Info().Dialed == l.Info().Dialed && l.meshctl()
-		dead := again || otherInstance(old.peer, l.peer) || len(pr.links)-len(replaced) >= maxLinks
+		again := l.meshctl() && old.Info().Dialed == l.Info().Dialed && old.Info().Key == l.Info().Key
+		dead := again || otherInstance(old.peer, l.peer) || len(pr.links)-len(replaced) >= maxLinks(l)
 		if dead {
 			replaced = append(replaced, old)
 		}
@@ -248,6 +257,13 @@ func (p *peers) linked(worker, variant string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.byName[peerName{worker, variant}] != nil
+}
+
+// linksOf lists the links to one peer.
+func (p *peers) linksOf(pr *peer) []*peerLink {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(pr.links)
 }
 
 // links lists all links.

@@ -66,6 +66,7 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	l.Trust()
 	pl := newPeerLink(l, who.Public(), claims)
 	p := c.peers.add(pl)
+	c.retireBefore(p, pl)
 	defer func() { c.peers.remove(p, l, err) }()
 	defer c.endWithToken(pl)()
 	if e := c.disallowed(pl); e != nil {
@@ -147,6 +148,8 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 			} else if cancel, err := wire.DecodeCancel(msg.Body); err == nil {
 				requests.Cancel(0, cancel.UID)
 			}
+		case wire.EventRetire:
+			l.rest()
 		case wire.EventDrain:
 			c.log.Info("a peer is draining", "peer", l.peer.Name())
 			c.peers.drain(p)

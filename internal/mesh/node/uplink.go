@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
@@ -61,7 +62,7 @@ func (n *Node) attend(ctx context.Context, accepted func()) error {
 		return err
 	}
 	n.master.link.Store(&l)
-	err = n.converse(ctx, l, accepted)
+	l, err = n.converse(ctx, l, accepted)
 	n.master.link.Store(nil)
 	n.declared.Store(false)
 	l.Close(err)
@@ -69,15 +70,21 @@ func (n *Node) attend(ctx context.Context, accepted func()) error {
 	return err
 }
 
-func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) error {
-	declare := wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.credentials()}
-	d, err := n.declareAt(ctx, l, declare)
+// converse declares the node and follows what the master says, until the link ends. It
+// gives the link that it ended with: another one, where the key changed.
+func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) (link.Link, error) {
+	d, err := n.declareAt(ctx, l, n.declaration())
 	if err != nil {
-		return err
+		return l, err
 	}
 	accepted()
 	n.accepted(ctx, d)
-	return n.heed(ctx, l)
+	return n.stay(ctx, l)
+}
+
+// declaration is what the node tells a master of itself.
+func (n *Node) declaration() wire.Declare {
+	return wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.credentials()}
 }
 
 // accepted notes that a master, perhaps another than before, took us in.
@@ -87,6 +94,7 @@ func (n *Node) accepted(ctx context.Context, d wire.Declared) {
 		n.takeDenied(d.Meshctl.Denied)
 		n.takeSchema(d.Meshctl.Schema)
 		n.enforce()
+		n.compareKeys(d.Meshctl.Keys)
 	}
 	epoch := n.dialers.nextEpoch()
 	time.AfterFunc(staleAfter, func() {
@@ -109,8 +117,8 @@ func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
 	c.master.addr.Store(&addr)
 	l, err := c.dialMasterAt(ctx, addr)
 	switch {
-	case errors.Is(err, seal.ErrKeyMismatch), wire.CodeOf(err) == wire.CodeKeyMismatch:
-		return nil, keyMismatch("the master at " + addr + " has another private key")
+	case isMismatch(err):
+		return nil, keyMismatch("the master at " + addr + " has another private key: it accepts none of this end's, " + strings.Join(c.ring.Fingerprints(), ", "))
 	case wire.CodeOf(err) == wire.CodeDenied:
 		return nil, err
 	case err != nil:
@@ -206,6 +214,8 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 			if r, err := msg.AsResponse(); err == nil {
 				n.master.pending.Settle(r)
 			}
+		case wire.EventCommand:
+			n.obey(l, msg)
 		case wire.EventSchema:
 			if u, err := wire.DecodeSchemaUpdate(msg.Body); err == nil && n.takeSchema(u.Schema) {
 				n.log.Info("the master's schema changed", "revision", u.Revision)
