@@ -110,6 +110,22 @@ func (t *Tally) End(code wire.Code, took time.Duration, bytes int) {
 	t.errors[codeIndex(code)].Add(1)
 }
 
+// Counts reads all counters with all buckets of their histograms that are not empty, by
+// command and direction.
+func (m *Meter) Counts() []CommandCount {
+	tallies := m.tallies()
+	counts := make([]CommandCount, len(tallies))
+	for i, t := range tallies {
+		counts[i] = t.Count()
+		for bucket := range t.latency {
+			if n := t.latency[bucket].Load(); n > 0 {
+				counts[i].Latency = append(counts[i].Latency, Bucket{bucket, n})
+			}
+		}
+	}
+	return counts
+}
+
 func codeIndex(code wire.Code) int {
 	if i := slices.Index(codes[:], code); i >= 0 {
 		return i

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -117,6 +118,7 @@ type asking struct {
 	result   *Result
 	responds bool             // a result is waited for
 	meta     wire.CommandMeta // that the command is sent with
+	meter    *inspect.CommandMeter
 }
 
 // call is what Node.Call and Operator.Call share.
@@ -145,7 +147,7 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	}
 	started := time.Now()
 	result := &Result{Target: name, Worker: to.worker, Command: cmd.Name, Delivery: cmd.Delivery, Responds: responds, UID: drawUID()}
-	a := asking{cmd: cmd, payload: payload, opts: opts, started: started, deadline: c.deadline(ctx, opts.Timeout, started), result: result, responds: responds, meta: meta}
+	a := asking{cmd: cmd, payload: payload, opts: opts, started: started, deadline: c.deadline(ctx, opts.Timeout, started), result: result, responds: responds, meta: meta, meter: to.meter}
 	switch {
 	case cmd.Delivery == schema.Broadcast:
 		err = c.broadcast(ctx, &a, sel, r)
@@ -189,6 +191,7 @@ type resolved struct {
 	worker string
 	cmd    *schema.Command
 	ring   *route.Ring[*peer] // of a node, for balanced commands
+	meter  *inspect.CommandMeter
 }
 
 // resolve finds what a call's target stands for, and checks that it may be called.
@@ -208,7 +211,7 @@ func (c *core) resolve(name string) (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := &resolved{worker: worker, cmd: cmd}
+	to := &resolved{worker: worker, cmd: cmd, meter: c.telemetry.meter(name)}
 	if c.own == nil {
 		return to, nil // who an operator appears as may change
 	}
@@ -269,7 +272,7 @@ func (c *core) oneOf(ctx context.Context, a *asking, ring *route.Ring[*peer]) er
 	if last == nil {
 		last = route.NoVariant(a.result.Worker, route.Selection{})
 	}
-	o.end(nil, last)
+	o.end(nil, last, time.Since(a.started))
 	return last
 }
 
@@ -296,7 +299,7 @@ func (c *core) balanced(ctx context.Context, a *asking, sel route.Selection, r r
 	if last == nil {
 		last = route.NoVariant(a.result.Worker, sel)
 	}
-	o.end(nil, last)
+	o.end(nil, last, time.Since(a.started))
 	return last
 }
 
@@ -309,7 +312,7 @@ func (c *core) try(ctx context.Context, a *asking, o *outgoing, t target) *wire.
 	if reply.Err != nil && reply.Err.Temporary && !a.over(ctx) {
 		return reply.Err
 	}
-	o.end(reply.Result, reply.Err)
+	o.end(reply.Result, reply.Err, reply.Elapsed)
 	a.result.Replies = a.result.one[:]
 	if a.opts.OnReply != nil {
 		a.opts.OnReply(*reply)
@@ -374,7 +377,7 @@ func (c *core) broadcast(ctx context.Context, a *asking, sel route.Selection, r 
 	worker := a.result.Worker
 	nobody := func(failure *wire.Error) error {
 		o := c.outgoing(a, a.result.UID, "")
-		o.end(nil, failure)
+		o.end(nil, failure, time.Since(a.started))
 		return failure
 	}
 	targets, failure := r.all(ctx, worker, sel)
@@ -412,8 +415,8 @@ func (c *core) broadcast(ctx context.Context, a *asking, sel route.Selection, r 
 func (c *core) tell(ctx context.Context, a *asking, targets []target, replies []Reply, telling *sync.Mutex) {
 	sent := make([]outgoing, len(targets))
 	settled := func(i int) {
-		sent[i].end(replies[i].Result, replies[i].Err)
 		replies[i].Elapsed = time.Since(a.started)
+		sent[i].end(replies[i].Result, replies[i].Err, replies[i].Elapsed)
 		if a.opts.OnReply != nil {
 			telling.Lock()
 			defer telling.Unlock()

@@ -59,6 +59,14 @@ func (t *telemetry) attach(c *core, own *schema.Worker) {
 	}
 }
 
+// meter gives what counts the requests to a target, which the schema has; nil for operators.
+func (t *telemetry) meter(target string) *inspect.CommandMeter {
+	if t == nil {
+		return nil
+	}
+	return t.Meter.Command(target, inspect.Out)
+}
+
 // blind tells whether a peer does not report.
 func blind(p *peer, l *peerLink) bool { return !l.meshctl() || p.worker == wire.OperatorWorker }
 
@@ -70,8 +78,8 @@ type outgoing struct {
 	cmd            *schema.Command
 	uid, broadcast string
 	payload        json.RawMessage
-	started        time.Time
 
+	meter *inspect.CommandMeter
 	tally *inspect.Tally // nil until a variant is found
 	peer  string         // that it was offered to last
 }
@@ -80,7 +88,7 @@ type outgoing struct {
 func (c *core) outgoing(a *asking, uid, broadcast string) outgoing {
 	return outgoing{
 		t: c.telemetry, worker: a.result.Worker, target: a.result.Target, cmd: a.cmd, uid: uid, broadcast: broadcast,
-		payload: a.payload, started: a.started,
+		payload: a.payload, meter: a.meter,
 	}
 }
 
@@ -93,7 +101,7 @@ func (o *outgoing) offered(p *peer, l *peerLink) {
 	if o.tally != nil {
 		o.tally.Retry()
 	} else {
-		o.tally = o.t.Meter.Command(o.target, inspect.Out).Tally(blind(p, l))
+		o.tally = o.meter.Tally(blind(p, l))
 		o.tally.Start(len(o.payload))
 	}
 	o.t.keepPayload(inspect.Out, p.name, o.uid, o.payload)
@@ -104,15 +112,15 @@ func (o *outgoing) offered(p *peer, l *peerLink) {
 }
 
 // end counts the outcome that the caller sees.
-func (o *outgoing) end(result json.RawMessage, failure *wire.Error) {
+func (o *outgoing) end(result json.RawMessage, failure *wire.Error, took time.Duration) {
 	if o.t == nil {
 		return
 	}
 	if o.tally == nil {
-		o.tally = o.t.Meter.Command(o.target, inspect.Out).Tally(false)
+		o.tally = o.meter.Tally(false)
 		o.tally.Start(len(o.payload))
 	}
-	took, code := time.Since(o.started), codeOf(failure)
+	code := codeOf(failure)
 	o.tally.End(code, took, len(result))
 	o.t.dropPayload(inspect.Out, o.peer, o.uid)
 	if !o.t.Wants(code, took) {
@@ -155,8 +163,8 @@ func (t *telemetry) refused(target string, err error) {
 		return // what no schema has is not counted: there could be any number of names
 	}
 	worker, _, _ := strings.Cut(target, ".")
-	o := outgoing{t: t, worker: worker, target: target, started: time.Now()}
-	o.end(nil, rpc.AsError(err))
+	o := outgoing{t: t, worker: worker, target: target, meter: t.meter(target)}
+	o.end(nil, rpc.AsError(err), 0)
 }
 
 // arrival is a request that came in, as it is counted. The zero value counts nothing.
@@ -314,6 +322,12 @@ func (t *telemetry) Queues() []inspect.QueueCount {
 	}
 	return all
 }
+
+// Counts reads the counters of the requests that the node sent and answered.
+func (n *Node) Counts() []inspect.CommandCount { return n.telemetry.Meter.Counts() }
+
+// LinkCounts describes the links to other nodes.
+func (n *Node) LinkCounts() []inspect.LinkCount { return n.telemetry.Links() }
 
 // underWay is a request in flight and its direction.
 type underWay struct {

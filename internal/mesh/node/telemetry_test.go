@@ -122,7 +122,10 @@ func TestTelemetryCountsCalls(t *testing.T) {
 		billing := func(c *node.Config) {
 			c.Handlers = map[string]handler.Handler{"who": who(c.Variant), "all": who(c.Variant), "boom": handler.Func(func(context.Context, *handler.Request) (json.RawMessage, error) {
 				return nil, &wire.Error{Code: wire.CodeHandlerError, Message: "boom\x1b"}
-			}), "tell": who(""), "slow": handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) { <-ctx.Done(); return nil, ctx.Err() })}
+			}), "tell": who(""), "slow": handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})}
 		}
 		m.Join("billing", "b1", billing)
 		b2 := m.Join("billing", "b2", billing)
@@ -133,7 +136,9 @@ func TestTelemetryCountsCalls(t *testing.T) {
 		meshtest.AwaitPeers(t, s, "billing/b1", "billing/b2", "mailer/m1")
 		meshtest.AwaitPeers(t, mailer, "shop/s1")
 		op := m.Operator()
-		call := func(target string, o node.CallOptions) { _, _ = s.Call(t.Context(), target, json.RawMessage(`"12345"`), o) }
+		call := func(target string, o node.CallOptions) {
+			_, _ = s.Call(t.Context(), target, json.RawMessage(`"12345"`), o)
+		}
 		only := node.CallOptions{Only: []string{"b1"}}
 		for range 5 {
 			call("billing.echo", only) // 5 times 7 bytes
