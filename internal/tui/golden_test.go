@@ -33,6 +33,8 @@ var drawn = []struct {
 	{"pair", []string{":links", "down", "enter"}},
 	{"inflight", []string{":in flight"}},
 	{"request", []string{":in flight", "down", "down", "enter"}},
+	{"commands", []string{":commands"}},
+	{"command", []string{":search.find"}},
 	{"events", []string{":events"}},
 	{"event", []string{":events", "enter"}},
 	{"help", []string{":connections", "?"}},

@@ -9,6 +9,7 @@ func pages() []Page {
 		newConnections(),
 		newLinks(),
 		newInFlight(),
+		newCommands(),
 		newEvents(),
 	}
 }

@@ -17,6 +17,15 @@ func Count(n uint64) string {
 	return scaled(float64(n))
 }
 
+// Exact formats a count with all its digits, in threes.
+func Exact(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
 // Rate formats something per second with at most five characters.
 func Rate(v float64) string {
 	switch {

@@ -32,6 +32,17 @@ func (t *Table[R]) Text(width int) []string {
 	return lines
 }
 
+// ColumnWidth is how wide a column is in a table of some width; 0 when it is dropped.
+func (t *Table[R]) ColumnWidth(column, width int) int {
+	t.lay(width)
+	for _, p := range t.layout {
+		if p.column == column {
+			return p.width
+		}
+	}
+	return 0
+}
+
 func (t *Table[R]) scroll() {
 	if t.cursor < t.offset {
 		t.offset = t.cursor

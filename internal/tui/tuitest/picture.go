@@ -184,6 +184,9 @@ func (g *generator) commands() {
 				x.ErrRate += 0.1
 			}
 		}
+		for i := range 120 {
+			x.Trend = append(x.Trend, float32(x.Rate*(0.6+0.4*math.Sin(float64(i)/9))))
+		}
 		for i := range 24 {
 			up := time.Duration(float64(median) * math.Pow(2, float64(i-10)/2))
 			d := float64(i-10) / 4
