@@ -20,6 +20,7 @@ type links struct {
 	running map[string]int // nodes of each worker
 	pairs   map[pair]*tally
 	may     map[pair]bool   // by the schema
+	chosen  bool            // the cursor was put somewhere
 	notable []*inspect.Link // missing ones, then the busiest
 }
 
@@ -102,6 +103,29 @@ func (p *links) Refresh(env Env) {
 	}
 	p.note(env.Picture.Links)
 	p.matrix.SetHeads(p.workers, p.workers)
+	p.choose()
+}
+
+// choose begins with the cursor on what matters: a missing link, else the first link.
+func (p *links) choose() {
+	if p.chosen || len(p.pairs) == 0 {
+		return
+	}
+	p.chosen = true
+	first := true
+	for i, from := range p.workers {
+		for j, to := range p.workers {
+			switch sum := p.pairs[pair{from, to}]; {
+			case sum == nil:
+			case sum.missing > 0:
+				p.matrix.Select(i, j)
+				return
+			case first:
+				p.matrix.Select(i, j)
+				first = false
+			}
+		}
+	}
 }
 
 const maxNotable = 100 // links; more than any window has room for

@@ -115,7 +115,7 @@ func (r *root) header() string {
 		}
 		return n
 	}
-	for len(totals) > 0 && width() > l.Left()-1 {
+	for len(totals) > 0 && width() > l.Left()-2 {
 		totals = totals[:len(totals)-1]
 	}
 	l.Fill(l.Left()-width(), screen.Style{})
@@ -206,16 +206,18 @@ func (r *root) titleLine(env Env) string {
 			l.Text(fmt.Sprintf("  %d of %d", n, of), t.Muted).Text("  /"+f.Filter(), t.Warn)
 		}
 	}
+	order := ""
 	if s, ok := r.front().(Sorter); ok {
 		if column, desc := s.Sorted(); column != "" {
-			arrow := " ▲ "
+			order = " by " + column + " ▲ "
 			if desc {
-				arrow = " ▼ "
-			}
-			if text := "by " + column + arrow; l.Left() > screen.Width(text)+1 {
-				l.Fill(l.Left()-screen.Width(text), screen.Style{}).Text(text, t.Muted)
+				order = " by " + column + " ▼ "
 			}
 		}
+	}
+	l.Text(" ", t.Faint)
+	if rule := l.Left() - screen.Width(order); rule > 0 {
+		l.Text(strings.Repeat("─", rule), t.Faint).Text(order, t.Muted)
 	}
 	return l.String()
 }

@@ -60,6 +60,9 @@ func Named(name string, term Terminal) (*Theme, error) {
 	if term.Colors == 0 {
 		return mono(), nil
 	}
+	if term.Colors == 256 {
+		p = p.cube(dark)
+	}
 	if term.Colors == 16 {
 		p = basic(p, name == "colorblind", dark)
 	}
@@ -113,6 +116,21 @@ func basic(p palette, safe, dark bool) palette {
 	if safe {
 		p.good = p.accent
 		p.warn, p.bad = p.special, p.warn
+	}
+	return p
+}
+
+// cube replaces what has no near neighbour among the 256 colours, where a tint becomes
+// grey, or another hue.
+func (p palette) cube(dark bool) palette {
+	if dark {
+		p.selected = RGB(0x303030)
+		return p
+	}
+	p.selected = RGB(0xd7d7ff)
+	if p.bad == hues(false).bad {
+		p.good, p.warn, p.bad = RGB(0x008700), RGB(0xaf5f00), RGB(0xd70000)
+		p.info, p.special = RGB(0x0087af), RGB(0x8700d7)
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -47,6 +48,7 @@ type counts struct {
 
 type flight struct {
 	inspect.Request
+	to          *node
 	began, ends time.Time
 }
 
@@ -162,20 +164,23 @@ func (s *Source) call(n *node) {
 	if s.rng.IntN(150) == 0 {
 		f.Code, f.Error = wire.CodeHandlerError, "the card was declined"
 	}
-	s.count(n, inspect.Out, &f, took)
-	s.count(to, inspect.In, &f, took)
+	s.counts(n, inspect.Out, &f).Started++
+	s.counts(to, inspect.In, &f).Started++
+	f.to = to
 	if l := n.links[name(to)]; l == nil {
 		n.links[name(to)] = &inspect.LinkCount{
 			ID: name(to), Peer: name(to), Kind: wire.KindMeshctl, Transport: "native", Dialed: true, Since: s.at.UnixMilli(),
 		}
 	}
 	n.links[name(to)].Sent++
-	if took > s.every {
-		n.flights = append(n.flights, f)
+	if took <= s.every {
+		s.end(n, &f)
+		return
 	}
+	n.flights = append(n.flights, f)
 }
 
-func (s *Source) count(n *node, dir string, f *flight, took time.Duration) {
+func (s *Source) counts(n *node, dir string, f *flight) *counts {
 	key := dir + f.Command
 	c := n.counts[key]
 	if c == nil {
@@ -185,19 +190,25 @@ func (s *Source) count(n *node, dir string, f *flight, took time.Duration) {
 	if c.changed == nil {
 		c.changed = map[int]uint64{}
 	}
-	c.Started++
-	c.BytesOut += uint64(f.Bytes)
-	if f.Code != "" {
-		if c.Errors == nil {
-			c.Errors = map[wire.Code]uint64{}
+	return c
+}
+
+// end counts a call's end at both ends of it.
+func (s *Source) end(n *node, f *flight) {
+	for _, c := range []*counts{s.counts(n, inspect.Out, f), s.counts(f.to, inspect.In, f)} {
+		c.BytesOut += uint64(f.Bytes)
+		if f.Code != "" {
+			if c.Errors == nil {
+				c.Errors = map[wire.Code]uint64{}
+			}
+			c.Errors[f.Code]++
+		} else {
+			c.OK++
 		}
-		c.Errors[f.Code]++
-	} else {
-		c.OK++
+		i := inspect.BucketOf(f.ends.Sub(f.began))
+		c.latency[i]++
+		c.changed[i] = c.latency[i]
 	}
-	i := inspect.BucketOf(took)
-	c.latency[i]++
-	c.changed[i] = c.latency[i]
 }
 
 func (s *Source) report(n *node) {
@@ -206,11 +217,25 @@ func (s *Source) report(n *node) {
 		Node: name(n), Instance: fmt.Sprint(n.info.Since), Seq: n.seq, Full: n.seq == 1, EveryMillis: s.every.Milliseconds(),
 		InFlight: &inspect.InFlight{},
 	}
+	n.flights = slices.DeleteFunc(n.flights, func(f flight) bool {
+		q := f.Request
+		q.AgeMillis = float64(s.at.Sub(f.began).Milliseconds())
+		if f.ends.After(s.at) {
+			q.Code, q.Error = "", ""
+			r.InFlight.Requests = append(r.InFlight.Requests, q)
+			return false
+		}
+		q.Phase, q.AgeMillis = inspect.PhaseDone, float64(f.ends.Sub(f.began).Milliseconds())
+		s.end(n, &f)
+		r.Finished = append(r.Finished, q)
+		return true
+	})
 	for _, c := range n.counts {
-		if len(c.changed) == 0 {
+		if c.changed == nil {
 			continue
 		}
 		out := c.CommandCount
+		out.Errors = maps.Clone(c.Errors)
 		out.Latency = nil
 		for i, k := range c.changed {
 			out.Latency = append(out.Latency, inspect.Bucket{Index: i, Count: k})
@@ -222,18 +247,6 @@ func (s *Source) report(n *node) {
 	for _, l := range n.links {
 		r.Links = append(r.Links, *l)
 	}
-	n.flights = slices.DeleteFunc(n.flights, func(f flight) bool {
-		q := f.Request
-		q.AgeMillis = float64(s.at.Sub(f.began).Milliseconds())
-		if f.ends.After(s.at) {
-			q.Code, q.Error = "", ""
-			r.InFlight.Requests = append(r.InFlight.Requests, q)
-			return false
-		}
-		q.Phase, q.AgeMillis = inspect.PhaseDone, float64(f.ends.Sub(f.began).Milliseconds())
-		r.Finished = append(r.Finished, q)
-		return true
-	})
 	r.FinishedOf, r.InFlight.Total = uint64(len(r.Finished)), len(r.InFlight.Requests)
 	r.InFlight.Requests = r.InFlight.Requests[:min(len(r.InFlight.Requests), 200)]
 	s.add(inspect.Update{Report: r})
