@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"internal/tui"},
 	{"internal/tui/screen", "internal/tui/tuitest"},
-	{"internal/demo"},
+	{"internal/demo", "internal/metrics"},
 	{"internal/config", "internal/mesh/meshtest"},
 	{"internal/mesh/master", "internal/mesh/node"},
 	{"internal/mesh/inspect/query", "internal/mesh/inspect/record"},

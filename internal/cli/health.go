@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// health answers /healthz (the process runs) and /readyz (it does its work).
+// health answers /healthz (the process runs), /readyz (it does its work) and /metrics.
 type health struct {
 	listener net.Listener
 	server   *http.Server
@@ -17,7 +17,7 @@ type health struct {
 
 // listenHealth opens the port. ready is called for every request of /readyz, from
 // many goroutines at once; its second result is the body, in JSON.
-func listenHealth(address string, ready func() (bool, any)) (*health, error) {
+func listenHealth(address string, ready func() (bool, any), metrics http.Handler) (*health, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, &hinted{fmt.Errorf("serve health: %w", err), "give another --http address"}
@@ -34,6 +34,7 @@ func listenHealth(address string, ready func() (bool, any)) (*health, error) {
 		}
 		answer(w, http.StatusOK, body)
 	})
+	mux.Handle("GET /metrics", metrics)
 	const patience = 5 * time.Second
 	return &health{l, &http.Server{
 		Handler:           mux,

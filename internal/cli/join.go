@@ -8,6 +8,7 @@ import (
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/metrics"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 )
@@ -134,11 +135,11 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	nodeCtx, stopNode := context.WithCancel(ctx)
 	defer stopNode()
 	if cfg.HTTP != "" {
-		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return nodeHealth(n) })
+		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return nodeHealth(n) }, metrics.ForNode(n, opts.worker, app.Build.Version))
 		if err != nil {
 			return err
 		}
-		log.Info("health is served", "address", h.addr().String())
+		log.Info("health and metrics are served", "address", h.addr().String())
 		g.Go(func() error {
 			defer stopNode()
 			return h.run(ran)

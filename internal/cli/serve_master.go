@@ -12,6 +12,7 @@ import (
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/metrics"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 )
@@ -109,11 +110,11 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		g.Go(func() error { return w.run(ctx) })
 	}
 	if cfg.HTTP != "" {
-		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return masterHealth(m) })
+		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return masterHealth(m) }, metrics.ForMaster(m, app.Build.Version))
 		if err != nil {
 			return err
 		}
-		log.Info("health is served", "address", h.addr().String())
+		log.Info("health and metrics are served", "address", h.addr().String())
 		g.Go(func() error { return h.run(ctx) })
 	}
 	g.Go(func() error { return portHint(m.Run(ctx), cfg) })

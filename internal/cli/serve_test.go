@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -73,7 +74,8 @@ func TestMountedSchemaIsReadAgain(t *testing.T) {
 func TestHealth(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("os/signal.loop"))
 	var ready atomic.Bool
-	h, err := listenHealth("127.0.0.1:0", func() (bool, any) { return ready.Load(), map[string]bool{"ready": ready.Load()} })
+	scraped := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "meshctl_ready 1") })
+	h, err := listenHealth("127.0.0.1:0", func() (bool, any) { return ready.Load(), map[string]bool{"ready": ready.Load()} }, scraped)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +102,7 @@ func TestHealth(t *testing.T) {
 	get("/readyz", 503, `{"ready":false}`)
 	ready.Store(true)
 	get("/readyz", 200, `{"ready":true}`)
+	get("/metrics", 200, "meshctl_ready 1")
 	get("/other", 404, "")
 	cancel()
 	if err := <-done; err != nil {

@@ -185,7 +185,7 @@ func Settings() []Setting {
 		{Key: "tls-clients", Kind: KindString, Default: "require", Choices: []string{"require", "optional"}, Commands: servers,
 			Usage: "`rule` for peers that dial in, with tls-ca: require a certificate, or optional where JavaScript peers have none"},
 		{Key: "http", Kind: KindString, Commands: servers, Check: checkListen, Example: "127.0.0.1:9090",
-			Usage: "`address` ([host]:port) to serve /healthz and /readyz on; empty serves neither"},
+			Usage: "`address` ([host]:port) to serve /healthz, /readyz and /metrics on; empty serves none"},
 		{Key: "dump-address", Kind: KindPath, Commands: servers,
 			Usage: "`file` to write HOST:PORT to, once it listens there"},
 

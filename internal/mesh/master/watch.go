@@ -65,6 +65,9 @@ func (w *watching) all() []*watcher {
 	return nil
 }
 
+// Watchers is how many operators watch the mesh.
+func (m *Master) Watchers() int { return len(m.watching.all()) }
+
 func (w *watching) find(s *session) int {
 	return slices.IndexFunc(w.all(), func(x *watcher) bool { return x.session == s })
 }
