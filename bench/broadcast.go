@@ -33,7 +33,7 @@ func measureBroadcast(ctx context.Context, rounds int) (*broadcast, error) {
 	g.SetLimit(4)
 	for i := range broadcastVariants {
 		g.Go(func() error {
-			_, err := startNode(ctx, node.Config{Worker: "echo", Variant: fmt.Sprintf("echo-%d", i), Master: addr, Handlers: echoHandlers()})
+			_, err := startNode(ctx, node.Config{Worker: "echo", Variant: fmt.Sprintf("echo-%d", i), Master: addr})
 			return err
 		})
 	}

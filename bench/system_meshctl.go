@@ -20,9 +20,9 @@ echo:
   _connect: []
   _commands:
     _balanced:
-      echo: {responds: true}
+      echo: {responds: true, method: {builtin: echo}}
     _broadcast:
-      all: {responds: true}
+      all: {responds: true, method: {builtin: echo}}
 caller:
   _allow: []
   _connect: [echo]
@@ -39,14 +39,15 @@ func linkMode(socketio bool) link.Mode {
 	return link.Auto
 }
 
-// serveMesh runs a master and a node that echoes.
-func serveMesh(socketio bool) func(context.Context) (endpoint, func(), error) {
+// serveMesh runs a master and a node that echoes: by handlers, or where they are nil by the
+// built-in.
+func serveMesh(socketio bool, handlers map[string]handler.Handler) func(context.Context) (endpoint, func(), error) {
 	return func(ctx context.Context) (endpoint, func(), error) {
 		addr, err := startMaster(ctx, socketio)
 		if err != nil {
 			return endpoint{}, nil, err
 		}
-		n, err := startNode(ctx, node.Config{Worker: "echo", Variant: "echo-1", Master: addr, Handlers: echoHandlers(), Link: linkMode(socketio)})
+		n, err := startNode(ctx, node.Config{Worker: "echo", Variant: "echo-1", Master: addr, Handlers: handlers, Link: linkMode(socketio)})
 		if err != nil {
 			return endpoint{}, nil, err
 		}
@@ -75,7 +76,7 @@ func startMaster(ctx context.Context, socketio bool) (string, error) {
 
 func echoHandlers() map[string]handler.Handler {
 	echo := handler.Func(func(_ context.Context, r *handler.Request) (json.RawMessage, error) { return r.Payload, nil })
-	return map[string]handler.Handler{"echo": echo, "all": echo}
+	return map[string]handler.Handler{"echo": echo}
 }
 
 // startNode joins a node and waits until the master has accepted it.

@@ -36,6 +36,7 @@ type client struct {
 // Names of the systems.
 const (
 	nameNative    = "meshctl"
+	nameHandler   = "meshctl-handler"
 	nameSocketIO  = "meshctl-socketio"
 	nameGRPC      = "grpc"
 	nameGRPCTLS   = "grpc-tls"
@@ -49,8 +50,9 @@ const (
 
 func systems() []system {
 	return []system{
-		{name: nameNative, about: "meshctl node to node, native link, sealed", serve: serveMesh(false), dial: dialMesh(false)},
-		{name: nameSocketIO, about: "meshctl node to node, --link socketio, sealed with cryptr's envelope", serve: serveMesh(true), dial: dialMesh(true)},
+		{name: nameNative, about: "meshctl node to node, native link, sealed; the built-in echo, which is answered where it is read", serve: serveMesh(false, nil), dial: dialMesh(false)},
+		{name: nameHandler, about: "the same with a handler of the program's own, on the pool of goroutines", serve: serveMesh(false, echoHandlers()), dial: dialMesh(false)},
+		{name: nameSocketIO, about: "meshctl node to node, --link socketio, sealed with cryptr's envelope", serve: serveMesh(true, nil), dial: dialMesh(true)},
 		{name: nameGRPC, about: "gRPC-go unary, raw bytes, plaintext", serve: serveGRPC(false), dial: dialGRPC},
 		{name: nameGRPCTLS, about: "the same with TLS 1.3", serve: serveGRPC(true), dial: dialGRPC},
 		{name: nameNATS, about: "NATS request-reply, server in the responder's process, plaintext", serve: serveNATS(false), dial: dialNATS},

@@ -37,7 +37,8 @@ type Handler interface {
 
 // Inliner is a Handler that may be answered on the goroutine that reads from the network,
 // which costs least: it says so if it never waits for anything and takes no more than some
-// microseconds. Others are run on goroutines of their own.
+// microseconds, and keeps neither ctx nor r, which are used again. Others are run on
+// goroutines of their own.
 type Inliner interface {
 	Handler
 	Inline() bool

@@ -107,6 +107,7 @@ func (c *core) refuse(l link.Link, e *wire.Error) error {
 func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 	requests := c.server.Source(p.name)
 	defer requests.Close()
+	var inline request    // used again and again
 	var held link.Batcher // while requests that came together are dealt with
 	release := func() {
 		if held != nil {
@@ -134,7 +135,7 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 				held = l.batch
 				held.Hold()
 			}
-			c.command(p, l, requests, msg, now)
+			c.command(p, l, requests, msg, now, &inline)
 		case wire.EventResponse:
 			r, err := msg.AsResponse()
 			if err != nil {
@@ -191,8 +192,9 @@ type request struct {
 	response wire.Response
 }
 
-// command checks a request and has it answered. now is when it came.
-func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message, now time.Time) {
+// command checks a request and has it answered. now is when it came. inline is what
+// requests are made in that are answered before command returns.
+func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message, now time.Time, inline *request) {
 	cmd, err := msg.AsCommand(func(name string) bool { return c.ownCommand(name) != nil })
 	if err != nil {
 		c.log.Warn("refused a malformed request", "from", l.peer.Name(), "error", err)
@@ -201,12 +203,16 @@ func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message,
 		}
 		return
 	}
-	r := &request{core: c, peer: p, link: l, cmd: cmd}
 	if cmd.Name == wire.ControlQueue && c.queues != nil {
-		c.controlQueue(r, from, now)
+		c.controlQueue(&request{core: c, peer: p, link: l, cmd: cmd}, from, now)
 		return
 	}
 	own := c.verdict(p, cmd.Name)
+	r := inline
+	if !own.inline {
+		r = new(request)
+	}
+	*r = request{core: c, peer: p, link: l, cmd: cmd}
 	r.arrival = c.telemetry.arrived(p, l, cmd, own.command, now)
 	switch {
 	case own.denied != nil:

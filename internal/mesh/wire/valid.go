@@ -1,5 +1,7 @@
 package wire
 
+import "encoding/binary"
+
 // plainInString marks the bytes that stand for themselves in a JSON string.
 var plainInString = func() (t [256]bool) {
 	for c := range t {
@@ -153,6 +155,12 @@ func (v *validator) space() {
 func (v *validator) str() bool {
 	b, i := v.b, v.i+1
 	for i < len(b) {
+		for len(b)-i >= 8 && plainWord(binary.LittleEndian.Uint64(b[i:])) {
+			i += 8
+		}
+		if i == len(b) {
+			return false
+		}
 		c := b[i]
 		i++
 		switch {
@@ -178,6 +186,16 @@ func (v *validator) str() bool {
 		}
 	}
 	return false
+}
+
+// plainWord tells whether eight bytes stand for themselves in a JSON string. It may say no
+// of some that do.
+func plainWord(w uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := w^ones*'"', w^ones*'\\'
+	// The high bit of a byte is set by subtraction where the byte is less than what is
+	// subtracted, or, which does no harm, where a lower one is.
+	return ((w-ones*0x20)&^w|(quote-ones)&^quote|(backslash-ones)&^backslash)&high == 0
 }
 
 func isHex(c byte) bool {

@@ -63,6 +63,13 @@ func (o *outbox) put(m wire.Message) bool {
 	return true
 }
 
+// empty tells whether nothing waits.
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.messages == 0
+}
+
 // last gives the frame that takes n more bytes. mu is held.
 func (o *outbox) last(n int) *packed {
 	if k := len(o.frames); k == o.head || len(*o.frames[k-1].buf)+n > frameSize {

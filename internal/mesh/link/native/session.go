@@ -62,6 +62,7 @@ type session struct {
 	in      chan []wire.Message // of one frame each; closed when no more come
 	current []wire.Message      // of the receiving goroutine
 	held    atomic.Int32        // by Hold: nobody is woken to write
+	whole   atomic.Bool         // Release woke the writer: others need not be waited for
 
 	pingDue, pongDue atomic.Bool
 	rekeyNow         atomic.Bool // change the key after the next frame
@@ -119,7 +120,8 @@ func (s *session) Hold() { s.held.Add(1) }
 
 // Release implements link.Batcher.
 func (s *session) Release() {
-	if s.held.Add(-1) == 0 {
+	if s.held.Add(-1) == 0 && !s.out.empty() {
+		s.whole.Store(true)
 		s.poke()
 	}
 }
@@ -182,7 +184,9 @@ func (s *session) write(c *noise.CipherState) {
 	for {
 		select {
 		case <-s.wake:
-			runtime.Gosched() // callers that are ready add theirs: one frame for many
+			if !s.whole.Swap(false) {
+				runtime.Gosched() // callers that are ready add theirs: one frame for many
+			}
 		case <-beat.C:
 			if s.heard.Swap(false) {
 				silent = 0
