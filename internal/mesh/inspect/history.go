@@ -26,7 +26,7 @@ type meter struct {
 
 func (m *meter) tick(ticks uint64) {
 	at := &m.past[ticks%rateTicks]
-	m.rate = float64(m.total-*at) / (rateTicks * tickEvery.Seconds())
+	m.rate = float64(m.total-*at) / (float64(min(ticks, rateTicks)) * tickEvery.Seconds())
 	*at = m.total
 }
 

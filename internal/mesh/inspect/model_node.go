@@ -35,13 +35,14 @@ type nodeState struct {
 	tableGen uint64
 	inFlight int // as it last reported
 
-	in, out, errs   meter // requests that ended, of both directions the errors
-	failed          uint64
-	answered        window
-	peerIn, peerOut meter // of nodes that do not report: what others sent it and got from it
-	peerInFlight    int
-	linked          int // links that it is an end of
-	p50, p99        time.Duration
+	in, out, errs     meter // requests that ended, of both directions the errors
+	failed            uint64
+	callsIn, callsOut uint64
+	answered          window
+	peerIn, peerOut   meter // of nodes that do not report: what others sent it and got from it
+	peerInFlight      int
+	linked            int // links that it is an end of
+	p50, p99          time.Duration
 }
 
 // counterKey is one of the counters of a node.
@@ -158,6 +159,7 @@ func (m *Model) foldReport(r *Report) {
 		m.emptyNode(n)
 		clear(n.counters)
 		clear(n.peers)
+		n.callsIn, n.callsOut, n.failed = 0, 0, 0
 		if n.goneAt.IsZero() && !n.newcomer && n.present {
 			m.emit(Event{Level: LevelWarn, Type: "node_replaced", Node: n.name, Message: "another instance took its place"})
 		}
@@ -242,6 +244,11 @@ func (m *Model) foldCount(n *nodeState, c *CommandCount, live bool) {
 	m.setInFlight(k, int(min(c.Started-min(c.Started, last.OK+k.failed), math.MaxInt32)))
 
 	n.failed += failed
+	if c.Dir == In {
+		n.callsIn += ok + failed
+	} else {
+		n.callsOut += ok + failed
+	}
 	if live {
 		n.errs.total += failed
 		if c.Dir == In {

@@ -14,6 +14,16 @@ func (m *Model) Picture(now time.Time) *Picture {
 	return &m.picture
 }
 
+// Events gives the events after the first so many, as far as they are remembered, and how
+// many there were ever. It costs less than a Picture.
+func (m *Model) Events(after uint64) (fresh []Event, count uint64) {
+	newest, count := m.journal.newest(), m.journal.count
+	if after > count { // a Reset lies between
+		after = 0
+	}
+	return newest[len(newest)-int(min(count-after, uint64(len(newest)))):], count
+}
+
 // Fill draws what is known by now into p, whose slices it uses again. What the members of
 // those slices point to, such as Command.Histogram, is not changed by later calls, nor
 // are Events and History: whoever draws into two pictures in turn may hand one to another
@@ -70,7 +80,7 @@ func (m *Model) fillNodes(nodes []Node, queues []Queue) ([]Node, []Queue) {
 		}
 		v := Node{
 			NodeInfo: n.info, Name: n.name, Reports: n.reports, Links: n.linked, InFlight: n.inFlight,
-			RateIn: n.in.rate, RateOut: n.out.rate, Errors: n.failed, ErrRate: n.errs.rate,
+			RateIn: n.in.rate, RateOut: n.out.rate, CallsIn: n.callsIn, CallsOut: n.callsOut, Errors: n.failed, ErrRate: n.errs.rate,
 			P50: n.p50, P99: n.p99, LastSeen: n.lastReport, GoneAt: n.goneAt,
 		}
 		if !n.reports {

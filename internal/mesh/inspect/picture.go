@@ -85,7 +85,9 @@ type Node struct {
 	InFlight int // both directions
 	RateIn   float64
 	RateOut  float64
-	Errors   uint64 // of both directions, since it started
+	CallsIn  uint64 // that it has answered, since it started
+	CallsOut uint64 // of its own that have ended
+	Errors   uint64 // of both directions
 	ErrRate  float64
 	P50, P99 time.Duration // of what it answers, over the last ten seconds
 	Queued   int

@@ -17,6 +17,9 @@ import (
 // latencies are there as they were.
 const preroll = 12 * time.Second
 
+// seekAhead is how far a jump ahead just reads on.
+const seekAhead = 2 * time.Second
+
 // Replay is a recording as a Source and a Timeline. It begins to play at its start, at the
 // speed of the recording. At its end it waits to be sought elsewhere, unless it was opened
 // by Read.
@@ -296,7 +299,8 @@ func (r *Replay) SetSpeed(speed float64) {
 	r.wake()
 }
 
-// Seek implements Timeline. A jump far ahead begins with a Reset as well.
+// Seek implements Timeline. A jump ahead of more than two seconds begins with
+// a Reset as well.
 func (r *Replay) Seek(to time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -307,7 +311,7 @@ func (r *Replay) Seek(to time.Time) {
 	if to.After(r.to) {
 		to = r.to
 	}
-	r.rewind = r.rewind || to.Before(was) || to.Sub(was) > preroll+segmentEvery
+	r.rewind = r.rewind || to.Before(was) || to.Sub(was) > seekAhead
 	r.base, r.at = to, time.Now()
 	r.wake()
 }
