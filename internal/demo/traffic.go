@@ -86,7 +86,7 @@ func (t *traffic) run(ctx context.Context) {
 		many         int
 		errand
 	}{
-		{0, 450 * time.Millisecond, 1, statement.within(12 * time.Second)},
+		{0, 350 * time.Millisecond, 1, statement.within(12 * time.Second)},
 		{2 * time.Second, 4 * time.Second, 1, statement.within(2500 * time.Millisecond)}, // too little for some
 		{time.Second, 3 * time.Second, 1, errand{from: "shop", kind: broadcast, target: "billing.totals"}},
 		{3 * time.Second, 5 * time.Second, 1, errand{from: "shop", kind: forget, target: "mailer.refresh"}},

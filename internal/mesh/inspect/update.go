@@ -18,7 +18,8 @@ type Update struct {
 	Report *Report `json:"report,omitempty"`
 	// Past is in the key frames of recordings only.
 	Past *Past `json:"past,omitempty"`
-	// Lost counts reports that the master could not pass on to this watcher.
+	// Lost counts reports that did not come to this watcher since it was last told; no
+	// pointer is set then.
 	Lost uint64 `json:"lost,omitempty"`
 }
 

@@ -65,7 +65,7 @@ func (r *Result) SentTo() Sent {
 }
 
 // JSON is what `meshctl call -o json` prints: of a balanced command its result, of others
-// Replies or Sent.
+// Replies or Sent. Errors are *wire.Error.
 func (r *Result) JSON() (json.RawMessage, error) {
 	switch {
 	case !r.Responds:
@@ -73,7 +73,7 @@ func (r *Result) JSON() (json.RawMessage, error) {
 	case r.Delivery == schema.Broadcast:
 		return wire.Encode(r.AllReplies())
 	case len(r.Replies) != 1:
-		return nil, fmt.Errorf("%s: %d replies instead of one", r.Target, len(r.Replies))
+		return nil, &wire.Error{Code: wire.CodeHandlerError, Message: fmt.Sprintf("%s: %d replies instead of one", r.Target, len(r.Replies))}
 	}
 	return r.Replies[0].Result, nil
 }

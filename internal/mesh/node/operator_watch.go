@@ -169,6 +169,7 @@ func (w *Watcher) connect(ctx context.Context) (*watchTalk, error) {
 	}
 	if err != nil && w.op.masterLink != nil {
 		w.op.masterLink.Close(err)
+		w.op.master.link.Store(nil)
 	}
 	return talk, err
 }
@@ -186,6 +187,10 @@ func (w *Watcher) begin(ctx context.Context, talk *watchTalk) error {
 	case e := <-talk.refused:
 		return e
 	case <-talk.ended:
+		var e *wire.Error
+		if errors.As(talk.err, &e) {
+			return e
+		}
 		return &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("the master ended the connection: %v", talk.err)}
 	case <-ctx.Done():
 		return &wire.Error{
