@@ -86,14 +86,6 @@ func (f *feed) pace(ctx context.Context, send func(tea.Msg)) {
 	}
 }
 
-// wake asks for a frame soon.
-func (f *feed) wake() {
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
-}
-
 // picture takes a picture, valid until the next one is taken.
 func (f *feed) picture(now time.Time) *inspect.Picture {
 	f.mu.Lock()

@@ -159,7 +159,11 @@ func (p *links) drawNotable(env Env, height int) []string {
 	if height < 4 || len(p.notable) == 0 {
 		return nil
 	}
-	lines := []string{"", screen.NewLine(env.Width, screen.Style{}).Text(" Missing and busiest", t.Title).String()}
+	title := " Busiest links"
+	if p.notable[0].Missing {
+		title = " Missing and busiest links"
+	}
+	lines := []string{"", screen.NewLine(env.Width, screen.Style{}).Text(title, t.Title).String()}
 	for _, l := range p.notable {
 		if len(lines) == height {
 			break

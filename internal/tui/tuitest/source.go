@@ -37,6 +37,7 @@ type node struct {
 	counts  map[string]*counts
 	flights []flight
 	links   map[string]*inspect.LinkCount
+	active  map[string]bool // links that have changed
 	away    bool
 }
 
@@ -58,7 +59,7 @@ func NewSource(nodes int, rate float64) *Source {
 	ws := workers()
 	for i := range nodes {
 		s.nodes = append(s.nodes, &node{
-			counts: map[string]*counts{}, links: map[string]*inspect.LinkCount{},
+			counts: map[string]*counts{}, links: map[string]*inspect.LinkCount{}, active: map[string]bool{},
 			info: wire.NodeInfo{
 				Worker: ws[i%len(ws)], Variant: fmt.Sprint(1 + i/len(ws)), IP: "10.0.0.7", Port: 4041 + i,
 				Kind: wire.KindMeshctl, Link: "native", Native: true, Version: "0.5.0",
@@ -117,7 +118,7 @@ func (s *Source) step() {
 	s.steps++
 	if n := s.nodes[len(s.nodes)-1]; s.steps%80 == 0 { // one dies for a while
 		n.away = !n.away
-		n.seq, n.flights, n.counts = 0, nil, map[string]*counts{}
+		n.seq, n.flights, n.counts, n.links, n.active = 0, nil, map[string]*counts{}, map[string]*inspect.LinkCount{}, map[string]bool{}
 		n.info.Since = s.at.UnixMilli()
 		s.tellMesh(false)
 	}
@@ -173,6 +174,7 @@ func (s *Source) call(n *node) {
 		}
 	}
 	n.links[name(to)].Sent++
+	n.active[name(to)] = true
 	if took <= s.every {
 		s.end(n, &f)
 		return
@@ -244,9 +246,10 @@ func (s *Source) report(n *node) {
 		c.changed = nil
 		r.Commands = append(r.Commands, out)
 	}
-	for _, l := range n.links {
-		r.Links = append(r.Links, *l)
+	for peer := range n.active {
+		r.Links = append(r.Links, *n.links[peer])
 	}
+	clear(n.active)
 	r.FinishedOf, r.InFlight.Total = uint64(len(r.Finished)), len(r.InFlight.Requests)
 	r.InFlight.Requests = r.InFlight.Requests[:min(len(r.InFlight.Requests), 200)]
 	s.add(inspect.Update{Report: r})
