@@ -54,7 +54,7 @@ or in four terminals:
 		}
 	}
 	add(groupRun, newCmdDemo(app), newCmdServeMaster(app, nil), newCmdJoin(app, nil))
-	add(groupUse, newCmdCall(app, nil), newCmdList(app, nil), newCmdBench(app, nil), newCmdQueue(app))
+	add(groupUse, newCmdCall(app, nil), newCmdList(app, nil), newCmdWatch(app, nil), newCmdTop(app, nil), newCmdEvents(app, nil), newCmdBench(app, nil), newCmdQueue(app))
 	add(groupKnow, newCmdInit(app), newCmdSchema(app), newCmdExplain(app, nil), newCmdKeys(app), newCmdToken(app), newCmdConfig(app))
 	root.AddCommand(newCmdVersion(app), &cobra.Command{
 		Use:   "exit-codes",

@@ -40,6 +40,9 @@ const (
 	CmdConfigShow  = "config show"
 	CmdTokenShow   = "token show"
 	CmdQueue       = "queue" // and its subcommands
+	CmdWatch       = "watch"
+	CmdEvents      = "events"
+	CmdTop         = "top"
 )
 
 // Setting is one thing that can be configured.
@@ -142,7 +145,7 @@ func Lookup(key string) (Setting, bool) {
 // Settings is the table of everything that can be configured, in the order of the
 // documentation. The caller owns it.
 func Settings() []Setting {
-	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow, CmdQueue}
+	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow, CmdQueue, CmdWatch, CmdEvents, CmdTop}
 	servers := []string{CmdServeMaster, CmdJoin}
 	all := append([]string{CmdServeMaster, CmdKeysShow, CmdConfigShow}, dial...)
 	const maxPort = 65535

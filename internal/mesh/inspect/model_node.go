@@ -26,6 +26,8 @@ type nodeState struct {
 	seq        uint64
 	every      time.Duration
 	lastReport time.Time
+	// What it first tells, in one report or several, is no news.
+	firstReport time.Time
 
 	counters map[counterKey]*counter
 	links    map[string]*linkEnd
@@ -172,6 +174,9 @@ func (m *Model) foldReport(r *Report) {
 	live := n.reports && !first || restarted || n.newcomer
 	if restarted {
 		n.newcomer = false
+	}
+	if !n.reports {
+		n.firstReport = m.now
 	}
 	n.instance, n.seq, n.reports, n.lastReport = r.Instance, r.Seq, true, m.now
 	n.every = time.Duration(min(max(r.EveryMillis, 0), 60_000)) * time.Millisecond

@@ -3,7 +3,9 @@ package query
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +45,7 @@ func (f Finding) String() string {
 	if !f.Known {
 		return f.Call + " has no value yet"
 	}
-	return fmt.Sprintf("%s is %s", f.Call, strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", f.Value), "0"), ".")+f.Unit)
+	return f.Call + " is " + strconv.FormatFloat(f.Value, 'f', -1, 64) + f.Unit
 }
 
 // Baseline is where counts begin: errors() and calls() are what came after it. The zero
@@ -220,7 +222,7 @@ func (a *Assertion) Check(p *inspect.Picture, since Baseline) (holds bool, seen 
 		f.Value, f.Known = t.function.value(p, since, t.argument)
 		f.Holds = f.Known && t.op.numbers(f.Value, t.want)
 		if t.function.kind == KindDuration {
-			f.Value /= float64(time.Millisecond)
+			f.Value = math.Round(f.Value/float64(time.Microsecond)) / 1000
 		}
 	}
 	return a.holds(seen), seen, nil
