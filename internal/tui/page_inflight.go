@@ -92,9 +92,9 @@ func requestColumns() []screen.Column[requestRow] {
 				return screen.Cell{Text: screen.Bytes(uint64(max(0, f.Bytes))), Style: f.dim(t, t.Muted)}
 			},
 			Less: by(func(a, b *requestRow) int { return cmp.Compare(a.Bytes, b.Bytes) })},
-		{Title: "UID", Width: 13, Min: 13, Priority: 7,
+		{Title: "UID", Width: 36, Min: 36, Priority: 7,
 			Cell: func(t *screen.Theme, f *requestRow) screen.Cell {
-				return screen.Cell{Text: shortUID(f.UID), Style: f.dim(t, t.Faint)}
+				return screen.Cell{Text: f.UID, Style: f.dim(t, t.Faint)}
 			}},
 	}
 }
