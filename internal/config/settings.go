@@ -37,6 +37,8 @@ const (
 	CmdExplain     = "explain"
 	CmdSchemaShow  = "schema show"
 	CmdKeysShow    = "keys show"
+	CmdKeysNew     = "keys new"
+	CmdKeys        = "keys" // list, add, use and remove
 	CmdConfigShow  = "config show"
 	CmdTokenShow   = "token show"
 	CmdQueue       = "queue" // and its subcommands
@@ -145,16 +147,16 @@ func Lookup(key string) (Setting, bool) {
 // Settings is the table of everything that can be configured, in the order of the
 // documentation. The caller owns it.
 func Settings() []Setting {
-	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow, CmdQueue, CmdWatch, CmdEvents, CmdTop}
+	dial := []string{CmdJoin, CmdCall, CmdBench, CmdList, CmdExplain, CmdSchemaShow, CmdQueue, CmdWatch, CmdEvents, CmdTop, CmdKeys}
 	servers := []string{CmdServeMaster, CmdJoin}
-	all := append([]string{CmdServeMaster, CmdKeysShow, CmdConfigShow}, dial...)
+	all := append([]string{CmdServeMaster, CmdKeysShow, CmdKeysNew, CmdConfigShow}, dial...)
 	const maxPort = 65535
 	const maxCount = 1 << 20
 	return []Setting{
 		{Key: "schema", Kind: KindPath, Commands: append([]string{CmdServeMaster}, dial...), Example: "schema.yaml",
 			Usage: "schema `file` (YAML, JSON or TOML); without it the starter schema, or the master's"},
 		{Key: "keys", Kind: KindPath, Commands: all, Example: "keys.yaml",
-			Usage: "keys `file` with public and private; default: keys.yaml beside the configuration file, then meshctl/keys.yaml in the user's configuration folder"},
+			Usage: "keys `file`, see meshctl keys; default: keys.yaml beside the configuration file, then meshctl/keys.yaml in the user's configuration folder"},
 		{Key: "public-key", Kind: KindString, Secret: true, Commands: all,
 			Usage: "public key, instead of a keys file"},
 		{Key: "private-key", Kind: KindString, Secret: true, Commands: all,
