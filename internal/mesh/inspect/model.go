@@ -173,7 +173,7 @@ func (m *Model) tick() {
 		m.tickCommand(c)
 	}
 	m.tickTotals()
-	m.requests.sweep(m.now)
+	m.requests.sweep(m.now, nil)
 	m.topology.tick(m)
 	m.journal.tick(m)
 }

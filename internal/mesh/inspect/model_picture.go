@@ -34,7 +34,8 @@ func (m *Model) Fill(p *Picture, now time.Time) {
 	p.History = m.samples[max(0, len(m.samples)-maxSamples):len(m.samples):len(m.samples)]
 	p.Events, p.EventCount = m.journal.newest(), m.journal.count
 
-	p.Requests = m.requests.list(p.Requests[:0], m.now)
+	p.Requests = p.Requests[:0]
+	m.requests.sweep(m.now, &p.Requests)
 	p.Nodes, p.Queues = m.fillNodes(p.Nodes[:0], p.Queues[:0])
 	p.Commands = m.fillCommands(p.Commands[:0])
 	p.Links = p.Links[:0]

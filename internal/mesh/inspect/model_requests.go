@@ -241,8 +241,9 @@ func (t *requestTable) remove(w *row) {
 	}
 }
 
-// sweep brings order up to date.
-func (t *requestTable) sweep(now time.Time) {
+// sweep brings order up to date, and appends what is to be shown, the oldest first, to
+// dst unless that is nil.
+func (t *requestTable) sweep(now time.Time, dst *[]Live) {
 	if t.resort {
 		slices.SortFunc(t.order, byStart)
 		t.resort = false
@@ -256,12 +257,32 @@ func (t *requestTable) sweep(now time.Time) {
 		if !w.gone && !w.live.Ended.IsZero() && now.Sub(w.live.Ended) > endedStays {
 			t.expire(w)
 		}
-		if !w.gone {
-			kept = append(kept, w)
+		if w.gone {
+			continue
+		}
+		kept = append(kept, w)
+		if dst != nil {
+			*dst = append(*dst, w.live)
+			w.complete(&(*dst)[len(*dst)-1], now)
 		}
 	}
 	clear(t.order[len(kept):])
 	t.order = kept
+}
+
+// complete fills in what changes as time passes.
+func (w *row) complete(l *Live, now time.Time) {
+	l.Timeout = time.Duration(l.TimeoutMillis) * time.Millisecond
+	l.Age = max(0, now.Sub(w.started))
+	if !l.Ended.IsZero() {
+		l.Age = l.Took
+	}
+	switch {
+	case w.out.node != nil:
+		l.Node = w.out.node.name
+	case w.in.node != nil:
+		l.Node = w.in.node.name
+	}
 }
 
 func byStart(a, b *row) int { return a.started.Compare(b.started) }
@@ -280,27 +301,6 @@ func mergeRows(a, b []*row) []*row {
 		}
 	}
 	return a
-}
-
-// list appends what is under way, the oldest first, to dst.
-func (t *requestTable) list(dst []Live, now time.Time) []Live {
-	t.sweep(now)
-	for _, w := range t.order {
-		dst = append(dst, w.live)
-		l := &dst[len(dst)-1]
-		l.Timeout = time.Duration(l.TimeoutMillis) * time.Millisecond
-		l.Age = max(0, now.Sub(w.started))
-		if !l.Ended.IsZero() {
-			l.Age = l.Took
-		}
-		switch {
-		case w.out.node != nil:
-			l.Node = w.out.node.name
-		case w.in.node != nil:
-			l.Node = w.in.node.name
-		}
-	}
-	return dst
 }
 
 // expire takes a request away that ended a while ago. One that its caller has given up
