@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,23 +36,24 @@ func TestFramesComeTenTimesASecondAtMost(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			return inspect.Update{}, nil
 		})
-		frames := 0
+		var frames atomic.Int32
 		paced := make(chan struct{})
 		go func() {
 			defer close(paced)
-			f.pace(ctx, func(tea.Msg) { frames++ })
+			f.pace(ctx, func(tea.Msg) { frames.Add(1) })
 		}()
 		if err := f.read(ctx, src); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if m.applied != 2000 || frames < 18 || frames > 21 {
-			t.Errorf("%d updates were applied, %d frames asked for in two seconds", m.applied, frames)
+		if n := frames.Load(); m.applied != 2000 || n < 18 || n > 21 {
+			t.Errorf("%d updates were applied, %d frames asked for in two seconds", m.applied, n)
 		}
-		frames = 0
+		frames.Store(0)
 		time.Sleep(10*time.Second + time.Millisecond)
-		if frames < 9 || frames > 11 {
-			t.Errorf("%d frames in ten idle seconds", frames)
+		synctest.Wait()
+		if n := frames.Load(); n < 9 || n > 11 {
+			t.Errorf("%d frames in ten idle seconds", n)
 		}
 		cancel()
 		<-paced

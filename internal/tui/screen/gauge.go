@@ -9,13 +9,8 @@ func (l *Line) Gauge(share float64, width int, full, rest Style) *Line {
 	if width <= 0 {
 		return l
 	}
-	halves := halvesOf(share, width)
-	l.Text(strings.Repeat("━", halves/2), full)
-	at := halves / 2
-	if halves%2 == 1 {
-		l.Text("╸", full)
-		at++
-	}
+	n := halvesOf(share, width)
+	at := l.heavy(n, n < 2*width, full)
 	return l.Text(strings.Repeat("─", width-at), rest)
 }
 
@@ -27,20 +22,29 @@ func (l *Line) Whisker(low, high float64, width int, heavy, thin Style) *Line {
 		return l
 	}
 	end := l.At() + width
-	n := halvesOf(low, width)
-	l.Text(strings.Repeat("━", n/2), heavy)
-	at := n / 2
-	if n%2 == 1 {
-		l.Text("╸", heavy)
-		at++
-	}
-	if m := halvesOf(high, width); m > 2*at {
+	n, m := halvesOf(low, width), halvesOf(high, width)
+	if at := l.heavy(n, n < m, heavy); m > 2*at {
 		l.Text(strings.Repeat("─", m/2-at), thin)
 		if m%2 == 1 {
 			l.Text("╴", thin)
 		}
 	}
 	return l.To(end)
+}
+
+// heavy adds a heavy line of so many half columns, whose last half goes on as a thin one
+// if asked to. It tells how many columns it took.
+func (l *Line) heavy(halves int, on bool, st Style) (columns int) {
+	l.Text(strings.Repeat("━", halves/2), st)
+	switch {
+	case halves%2 == 0:
+		return halves / 2
+	case on:
+		l.Text("╾", st)
+	default:
+		l.Text("╸", st)
+	}
+	return halves/2 + 1
 }
 
 // halvesOf is a share of width columns in half columns: at least one of what is above zero.

@@ -121,22 +121,3 @@ func TestInput(t *testing.T) {
 		}
 	}
 }
-
-func TestCharts(t *testing.T) {
-	if got := Sparkline([]float64{0, 1, 8, 4}, 6, 8); got != "   ▁█▄" {
-		t.Errorf("%q", got)
-	}
-	if got := Bar(0.5, 4); got != "██  " {
-		t.Errorf("%q", got)
-	}
-	for _, v := range []float64{-1, 0, 0.001, 0.999, 2, math.NaN(), math.Inf(1)} {
-		for width := range 9 {
-			if got := Width(Bar(v, width)); got != width {
-				t.Errorf("Bar(%v, %d) is %d wide", v, width, got)
-			}
-			if got := Width(Sparkline([]float64{v, 1, v}, width, 0)); got != width {
-				t.Errorf("Sparkline(%v, %d) is %d wide", v, width, got)
-			}
-		}
-	}
-}

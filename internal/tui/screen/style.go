@@ -26,7 +26,6 @@ type Attr uint8
 const (
 	Bold Attr = 1 << iota
 	Faint
-	Italic
 	Underline
 	Reverse
 )
@@ -67,7 +66,7 @@ func (s Style) append(b []byte) []byte {
 			b = append(b, ';')
 		}
 	}
-	for i, code := range [...]byte{'1', '2', '3', '4', '7'} {
+	for i, code := range [...]byte{'1', '2', '4', '7'} {
 		if s.Attr&(1<<i) != 0 {
 			sep()
 			b = append(b, code)

@@ -23,7 +23,6 @@ type Theme struct {
 	Tab      Style // the active page's tab
 	Banner   Style // a line that must be seen: master lost
 	Notice   Style // a line that should be seen: frozen, replay
-	Series   []Style
 }
 
 // Names are the themes that Named knows, in the order to offer them.
@@ -143,7 +142,6 @@ func (p palette) theme(name string) *Theme {
 		Info: fg(p.info), Special: fg(p.special), Key: fg(p.accent), Head: fg(p.muted),
 		Selected: Style{BG: p.selected}, Tab: Style{FG: p.ink, BG: p.accent, Attr: Bold},
 		Banner: Style{FG: p.ink, BG: p.bad, Attr: Bold}, Notice: Style{FG: p.ink, BG: p.warn, Attr: Bold},
-		Series: []Style{fg(p.accent), fg(p.good), fg(p.special), fg(p.info), fg(p.warn)},
 	}
 	if p.selected == ANSI(8) { // it is the muted colour too: text on it must not vanish
 		t.Selected = Style{Attr: Reverse}
@@ -157,6 +155,6 @@ func mono() *Theme {
 	return &Theme{
 		Name: "mono", Muted: faint, Faint: faint, Title: bold, Accent: bold, Warn: bold,
 		Bad: bold.With(Underline), Key: bold, Head: faint, Selected: rev, Tab: rev.With(Bold),
-		Banner: rev.With(Bold), Notice: rev, Series: []Style{{}},
+		Banner: rev.With(Bold), Notice: rev,
 	}
 }
