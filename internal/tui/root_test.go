@@ -185,7 +185,7 @@ func TestMouse(t *testing.T) {
 		}
 	}
 	press(r, ":connections")
-	wants(t, r, "billing/1") // what is clicked on has been drawn
+	wants(t, r, "billing/1")                                                  // what is clicked on has been drawn
 	send(r, tea.MouseClickMsg{X: 10, Y: bodyLine + 4, Button: tea.MouseLeft}) // the fourth row
 	if n := r.front().(*connections).table.Selected(); n.Name != "gateway/1" {
 		t.Errorf("the click selected %s", n.Name)

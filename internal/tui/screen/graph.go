@@ -57,7 +57,7 @@ func Columns(values []float64, height int) []string {
 	}
 	lines := make([]string, max(height, 0))
 	row := make([]rune, len(values))
-	bars := []rune(blocks)
+	bars := []rune(" ▁▂▃▄▅▆▇█")
 	for y := range lines {
 		below := 8 * (height - 1 - y)
 		for x, v := range values {
