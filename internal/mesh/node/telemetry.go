@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -329,61 +328,35 @@ func (n *Node) Counts() []inspect.CommandCount { return n.telemetry.Meter.Counts
 // LinkCounts describes the links to other nodes.
 func (n *Node) LinkCounts() []inspect.LinkCount { return n.telemetry.Links() }
 
-// underWay is a request in flight and its direction.
-type underWay struct {
-	rpc.InFlight
-	dir string
-}
-
-// oldest is a heap with the youngest request on top.
-type oldest []underWay
-
-func (o oldest) Len() int           { return len(o) }
-func (o oldest) Less(i, j int) bool { return o[i].Started.After(o[j].Started) }
-func (o oldest) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
-func (o *oldest) Push(x any)        { *o = append(*o, x.(underWay)) }
-func (o *oldest) Pop() any          { panic("nothing is taken off it") }
-
 // InFlight gives the oldest requests under way.
 func (t *telemetry) InFlight(atMost int) ([]inspect.Row, int) {
-	total := 0
-	kept := make(oldest, 0, atMost)
-	take := func(dir string) func(rpc.InFlight) bool {
-		return func(f rpc.InFlight) bool {
-			total++
-			switch {
-			case len(kept) < atMost:
-				heap.Push(&kept, underWay{f, dir})
-			case f.Started.Before(kept[0].Started):
-				kept[0] = underWay{f, dir}
-				heap.Fix(&kept, 0)
-			}
-			return true
-		}
-	}
+	out, in := rpc.NewOldest(atMost), rpc.NewOldest(atMost)
 	for _, p := range t.core.peers.all() {
-		p.pending.Each(take(inspect.Out))
+		p.pending.Oldest(out)
 	}
-	t.core.server.Each(take(inspect.In))
+	t.core.server.Oldest(in)
 	t.mu.Lock()
 	for _, w := range t.working {
-		take(inspect.In)(rpc.InFlight{UID: w.UID, Command: w.Command, Peer: w.Caller, Phase: rpc.PhaseRunning, Started: w.since, Bytes: len(w.Payload)})
+		in.Add(rpc.InFlight{UID: w.UID, Command: w.Command, Peer: w.Caller, Phase: rpc.PhaseRunning, Started: w.since, Bytes: len(w.Payload)})
 	}
 	t.mu.Unlock()
-	slices.SortFunc(kept, func(a, b underWay) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.UID, b.UID)) })
-	rows := make([]inspect.Row, len(kept))
-	for i, f := range kept {
-		rows[i] = t.row(f)
+	var rows []inspect.Row
+	for _, f := range out.All() {
+		rows = append(rows, t.row(inspect.Out, f))
 	}
-	return rows, total
+	for _, f := range in.All() {
+		rows = append(rows, t.row(inspect.In, f))
+	}
+	slices.SortStableFunc(rows, func(a, b inspect.Row) int { return a.Started.Compare(b.Started) })
+	return rows[:min(atMost, len(rows))], out.Total() + in.Total()
 }
 
-func (t *telemetry) row(f underWay) inspect.Row {
+func (t *telemetry) row(dir string, f rpc.InFlight) inspect.Row {
 	row := inspect.Row{Started: f.Started, Request: inspect.Request{
-		UID: f.UID, Group: f.Broadcast, Dir: f.dir, Kind: f.Kind, Phase: string(f.Phase), Bytes: f.Bytes,
+		UID: f.UID, Group: f.Broadcast, Dir: dir, Kind: f.Kind, Phase: string(f.Phase), Bytes: f.Bytes,
 		Caller: t.core.self.Name(), Target: f.Peer,
 	}}
-	if f.dir == inspect.In {
+	if dir == inspect.In {
 		row.Caller, row.Target = row.Target, row.Caller
 	}
 	worker, _, _ := strings.Cut(row.Target, "/")
@@ -397,7 +370,7 @@ func (t *telemetry) row(f underWay) inspect.Row {
 	if !f.Deadline.IsZero() {
 		row.TimeoutMillis = f.Deadline.Sub(f.Started).Milliseconds()
 	}
-	if payload, ok := t.payloads.Load(payloadKey{f.dir, f.Peer, f.UID}); ok {
+	if payload, ok := t.payloads.Load(payloadKey{dir, f.Peer, f.UID}); ok {
 		t.withPayload(&row, payload.(json.RawMessage))
 	}
 	return row

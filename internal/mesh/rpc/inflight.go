@@ -13,7 +13,7 @@ const (
 	PhaseResponding Phase = "responding" // its handler has ended, the response is being sent
 )
 
-// InFlight is a request that is under way, as Pending.Each and Server.Each tell of it.
+// InFlight is a request that is under way, as Pending.Oldest and Server.Oldest tell of it.
 type InFlight struct {
 	UID     string // "" where nobody waits for a response
 	Command string // without its worker

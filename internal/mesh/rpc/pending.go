@@ -51,7 +51,7 @@ type call struct {
 	command  wire.Command
 	meta     wire.CommandMeta
 	request  Request
-	deadline time.Time // for Each
+	deadline time.Time // for Oldest
 	number   uint64
 }
 
@@ -67,7 +67,7 @@ func (p *Pending) giveBack(c *call) {
 	p.calls.Put(c)
 }
 
-// Request is what is sent, and what Each tells of it.
+// Request is what is sent, and what Oldest tells of it.
 type Request struct {
 	UID      string
 	Name     string // of the command
@@ -323,24 +323,17 @@ func (p *Pending) Cancel(uid string) bool {
 	return len(taken) > 0
 }
 
-// Each tells of the requests that wait, in no order, until yield returns false. Those
-// that come or end meanwhile may be among them or not. yield may call any method.
-func (p *Pending) Each(yield func(InFlight) bool) {
+// Oldest offers all requests that wait to o.
+func (p *Pending) Oldest(o *Oldest) {
 	p.mu.Lock()
-	all := make([]InFlight, 0, len(p.slots)-len(p.free))
+	defer p.mu.Unlock()
 	for _, s := range p.slots {
-		if c := s.call; c != nil {
+		if c := s.call; c != nil && o.wants(c.request.Started) {
 			r := &c.request
-			all = append(all, InFlight{
+			o.add(InFlight{
 				UID: r.UID, Command: r.Name, Peer: r.Peer, Kind: r.Kind, Broadcast: r.Broadcast,
 				Phase: PhaseSent, Started: r.Started, Deadline: c.deadline, Bytes: len(r.Payload),
 			})
-		}
-	}
-	p.mu.Unlock()
-	for _, f := range all {
-		if !yield(f) {
-			return
 		}
 	}
 }

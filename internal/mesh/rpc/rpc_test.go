@@ -220,7 +220,7 @@ func TestInline(t *testing.T) {
 			t.Errorf("afterwards: %v, %d in flight, %d served", kept.Err(), s.InFlight(), s.Served())
 		}
 		<-kept.Done()
-		check(t, s.Each)
+		check(t, s.Oldest)
 	})
 }
 
@@ -302,7 +302,7 @@ func TestContext(t *testing.T) {
 		if ended.Load() != 1 {
 			t.Errorf("AfterFunc: %d", ended.Load())
 		}
-		check(t, s.Each)
+		check(t, s.Oldest)
 		if n := runtime.NumGoroutine() - before; n != 0 {
 			t.Errorf("%d goroutines are left", n)
 		}
@@ -362,7 +362,7 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-func TestEach(t *testing.T) {
+func TestInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		deadline := time.Now().Add(time.Minute)
 		ctx, cancel := context.WithDeadline(t.Context(), deadline)
@@ -376,14 +376,14 @@ func TestEach(t *testing.T) {
 		}()
 		synctest.Wait()
 		want := rpc.InFlight{UID: "1", Command: "c", Peer: "w/v", Kind: "broadcast", Broadcast: "b", Phase: rpc.PhaseSent, Started: time.Now(), Deadline: deadline, Bytes: 3}
-		check(t, p.Each, want)
+		check(t, p.Oldest, want)
 		if p.Cancel("2") || !p.Cancel("1") || p.Cancel("1") {
 			t.Error("canceled something else, or something twice, or nothing")
 		}
 		if err := <-done; wire.CodeOf(err) != wire.CodeCanceled || len(l.sent) != 2 || l.sent[1].Event != wire.EventCancel || l.sent[1].Number != l.sent[0].Command.Number {
 			t.Errorf("canceled: %v; sent %v", err, l.sent)
 		}
-		check(t, p.Each)
+		check(t, p.Oldest)
 
 		s := rpc.NewServer(t.Context(), 8, slog.New(slog.DiscardHandler))
 		a := s.Source("a")
@@ -391,28 +391,30 @@ func TestEach(t *testing.T) {
 		s.Go(new(rpc.Running), in(a, "1", time.Minute), job{func(context.Context) (json.RawMessage, error) { <-goOn; return nil, nil }, out})
 		synctest.Wait()
 		want = rpc.InFlight{UID: "1", Command: "c", Peer: "a", Phase: rpc.PhaseRunning, Started: time.Now(), Deadline: time.Now().Add(time.Minute), Bytes: 7}
-		check(t, s.Each, want)
+		check(t, s.Oldest, want)
 		close(goOn)
 		synctest.Wait() // reply blocks
 		want.Phase = rpc.PhaseResponding
-		check(t, s.Each, want)
+		check(t, s.Oldest, want)
 		<-out
 		synctest.Wait()
-		check(t, s.Each)
+		check(t, s.Oldest)
 		queued, failure := s.Register(in(a, "2", time.Minute))
 		if failure != nil {
 			t.Fatal(failure)
 		}
 		want.UID, want.Phase = "2", rpc.PhaseQueued
-		check(t, s.Each, want)
+		check(t, s.Oldest, want)
 		queued.Release()
-		check(t, s.Each)
+		check(t, s.Oldest)
 	})
 }
 
-func check(t *testing.T, each func(func(rpc.InFlight) bool), want ...rpc.InFlight) {
+func check(t *testing.T, offer func(*rpc.Oldest), want ...rpc.InFlight) {
 	t.Helper()
-	if got := slices.Collect(each); !slices.Equal(got, want) {
+	o := rpc.NewOldest(8)
+	offer(o)
+	if got := o.All(); o.Total() != len(want) || !slices.Equal(got, want) {
 		t.Errorf("in flight:\n%+v, want\n%+v", got, want)
 	}
 }

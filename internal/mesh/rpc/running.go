@@ -117,7 +117,7 @@ func (r *Running) end(why int32) {
 	r.after = nil
 }
 
-// Register makes a request that can be canceled and is told of by Each, in phase queued
+// Register makes a request that can be canceled and is told of by Oldest, in phase queued
 // until Run is called, and until Release is. It fails with bad_request when the source is
 // using its uid or number already.
 func (s *Server) Register(in Incoming) (*Running, *wire.Error) {

@@ -64,9 +64,9 @@ type Incoming struct {
 	From     *Source
 	UID      string // "" and Number 0: it cannot be canceled, and may come twice
 	Number   uint64 // what it is known by, where it has one
-	Command  string // for Each
-	Kind     string // for Each
-	Bytes    int    // for Each
+	Command  string // for Oldest
+	Kind     string // for Oldest
+	Bytes    int    // for Oldest
 	Started  time.Time
 	Deadline time.Time
 }
@@ -155,21 +155,13 @@ func (s *Server) InFlight() int64 { return s.flight.Load() }
 // Served is the number of requests that ran to an end, well or not.
 func (s *Server) Served() uint64 { return s.served.Load() }
 
-// Each tells of the requests under way, in no order, until yield returns false. Those
-// that come or end meanwhile may be among them or not. yield may call any method. It
-// does not know of those that are answered inline, and of queued ones only those whose
-// caller waits for the result.
-func (s *Server) Each(yield func(InFlight) bool) {
-	var all []InFlight
+// Oldest offers the requests under way to o. It does not know of those that are answered
+// inline, and of queued ones only those whose caller waits for the result.
+func (s *Server) Oldest(o *Oldest) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for src := range s.sources {
-		all = src.appendAll(all)
-	}
-	s.mu.Unlock()
-	for _, f := range all {
-		if !yield(f) {
-			return
-		}
+		src.oldest(o)
 	}
 }
 

@@ -12,7 +12,8 @@ type Source struct {
 	peer   string
 
 	mu       sync.Mutex
-	first    *Running
+	first    *Running // the newest
+	last     *Running
 	byNumber map[uint64]*Running
 	byUID    map[string]*Running // those without a number
 	alarm    alarm
@@ -115,6 +116,8 @@ func (src *Source) list(r *Running) {
 	r.listed = true
 	if r.next = src.first; r.next != nil {
 		r.next.prev = r
+	} else {
+		src.last = r
 	}
 	src.first = r
 	if src.server.ctx.Err() != nil {
@@ -137,6 +140,8 @@ func (src *Source) unlist(r *Running) bool {
 	}
 	if r.next != nil {
 		r.next.prev = r.prev
+	} else {
+		src.last = r.prev
 	}
 	r.prev, r.next = nil, nil
 	if src.byNumber[r.in.Number] == r {
@@ -174,11 +179,12 @@ func (src *Source) endAll() {
 	}
 }
 
-func (src *Source) appendAll(all []InFlight) []InFlight {
+func (src *Source) oldest(o *Oldest) {
 	src.mu.Lock()
 	defer src.mu.Unlock()
-	for r := src.first; r != nil; r = r.next {
-		all = append(all, r.inFlight())
+	for r := src.last; r != nil; r = r.prev { // so that few are added and fall out again
+		if o.wants(r.in.Started) {
+			o.add(r.inFlight())
+		}
 	}
-	return all
 }
