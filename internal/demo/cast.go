@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,26 +61,27 @@ func (c *cast) node(r role) (*node.Node, error) {
 
 // run plays until ctx ends.
 func (c *cast) run(ctx context.Context) error {
-	t := &traffic{callers: make(map[string][]*node.Node)}
-	g, live := errgroup.WithContext(ctx)
-	var first *node.Node
-	for _, r := range roles() {
-		n, err := c.node(r)
-		if err != nil {
+	all := roles()
+	nodes := make([]*node.Node, len(all))
+	for i, r := range all {
+		var err error
+		if nodes[i], err = c.node(r); err != nil {
 			return err
 		}
-		switch {
-		case r.mortal:
+	}
+	t := &traffic{callers: make(map[string][]*node.Node)}
+	g, live := errgroup.WithContext(ctx)
+	for i, r := range all {
+		n := nodes[i]
+		if r.mortal {
 			g.Go(func() error { return c.dieAndReturn(live, r, n) })
 			continue
-		case first == nil:
-			first = n
 		}
 		t.callers[r.worker] = append(t.callers[r.worker], n)
 		g.Go(func() error { return n.Run(live) })
 	}
 	g.Go(func() error {
-		if awaitPeers(live, first, len(roles())-2) { // itself, and the other shop
+		if awaitPeers(live, nodes[0], len(all)-2) { // all but itself and the other shop
 			c.show(live, t)
 		}
 		return nil
@@ -94,14 +96,14 @@ func (c *cast) run(ctx context.Context) error {
 // show makes the calls, and tells of some of them.
 func (c *cast) show(ctx context.Context, t *traffic) {
 	c.cfg.Out.Started(c.mesh)
-	var calls errgroup.Group
-	calls.Go(func() error { t.run(ctx); return nil })
+	var calls sync.WaitGroup
+	calls.Go(func() { t.run(ctx) })
 	for pause(ctx, showEvery) {
 		if call, ok := t.ledger.take(time.Now()); ok {
 			c.cfg.Out.Called(call)
 		}
 	}
-	_ = calls.Wait()
+	calls.Wait()
 }
 
 // dieAndReturn runs a variant that crashes and leaves in turn, and comes back each time.

@@ -31,8 +31,7 @@ type Status struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Mesh is what the master knows: all nodes, whole each time. It is the body of
-// wire.EventMesh.
+// Mesh is what the master knows: all nodes, whole each time. It travels in MeshParts.
 type Mesh struct {
 	Nodes []wire.NodeInfo `json:"nodes"`
 	// Schema is the master's, without handlers; absent when it has not changed since
@@ -44,8 +43,9 @@ type Mesh struct {
 
 // Report is what one node says of itself: what changed since its last report, or all
 // (Full). Its counters are totals since the node started, so that a lost report costs
-// detail and never accuracy. It is the body of wire.EventTelemetry, in which the master
-// puts Node, whatever the reporter wrote there.
+// detail and never accuracy. It is the body of wire.EventTelemetry to the master,
+// which passes it on in a Relay: Node is then who declared itself, whatever the reporter
+// wrote there.
 type Report struct {
 	Node     string `json:"node,omitempty"` // "worker/variant"
 	Instance string `json:"instance"`       // changes when the node restarts: counters begin anew

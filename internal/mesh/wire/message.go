@@ -27,8 +27,8 @@ const (
 	// Of watching: nobody gets them who did not ask, or was not asked.
 	EventWatch     = "watch"     // Watch: an operator begins or ceases to watch, to the master
 	EventObserve   = "observe"   // Observe: a node is to report or not to, from the master
-	EventTelemetry = "telemetry" // inspect.Report: to the master, and from it to who watches
-	EventMesh      = "mesh"      // inspect.Mesh: from the master to who watches
+	EventTelemetry = "telemetry" // inspect.Report to the master, inspect.Relay from it to who watches
+	EventMesh      = "mesh"      // inspect.MeshPart: from the master to who watches
 	EventWithdraw  = "withdraw"  // Cancel: a node is to end a request, from the master
 )
 
