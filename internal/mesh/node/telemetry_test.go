@@ -42,7 +42,7 @@ func watch(t *testing.T, m *meshtest.Mesh) (await func(what string, look func(ma
 			if u.Report != nil {
 				mu.Lock()
 				if all[u.Report.Node] == nil {
-					all[u.Report.Node] = &told{commands: map[string]inspect.CommandCount{}, finished: map[string]inspect.Request{}, links: map[string]inspect.LinkCount{}}
+					all[u.Report.Node] = &told{commands: map[string]inspect.CommandCount{}, finished: map[string]inspect.Request{}, links: map[string]inspect.LinkCount{}, buckets: map[string]uint64{}}
 				}
 				all[u.Report.Node].fold(u.Report)
 				mu.Unlock()
@@ -73,7 +73,8 @@ type told struct {
 	finished map[string]inspect.Request // by direction and command: the latest
 	inFlight []inspect.Request
 	logs     []inspect.Log
-	text     []string // of all reports
+	buckets  map[string]uint64 // of all histograms
+	text     []string          // of all reports
 }
 
 func (n *told) fold(r *inspect.Report) {
@@ -81,6 +82,9 @@ func (n *told) fold(r *inspect.Report) {
 	n.text = append(n.text, string(text))
 	for _, c := range r.Commands {
 		n.commands[counterName(c)] = c
+		for _, b := range c.Latency {
+			n.buckets[fmt.Sprint(counterName(c), b.Index)] = b.Count
+		}
 	}
 	for _, l := range r.Links {
 		n.links[l.Peer] = l
@@ -350,6 +354,74 @@ billing:
 		for _, n := range all {
 			if strings.Contains(strings.Join(n.text, " "), "4111") {
 				t.Error("a sensitive member left its node")
+			}
+		}
+		return true
+	})
+}
+
+// The counters of both ends equal what was called, however fast, and what is reported
+// stays within its bounds.
+func TestTelemetryUnderLoad(t *testing.T) {
+	m := meshtest.New(t, shop)
+	m.Each = func(c *node.Config) { c.Logger = nil }
+	m.Join("billing", "b1", func(c *node.Config) { c.Handlers = map[string]handler.Handler{"who": who("b1")} })
+	s := m.Join("shop", "s1")
+	meshtest.AwaitPeers(t, s, "billing/b1")
+	began := time.Now()
+	await := watch(t, m)
+	await("the first reports", func(all map[string]*told) bool { return len(all) == 2 })
+	var called atomic.Int64
+	var callers sync.WaitGroup
+	for range 32 {
+		callers.Go(func() {
+			for time.Since(began) < 2*time.Second {
+				target := "billing.echo"
+				if called.Add(1)%4 == 0 {
+					target = "billing.boom" // which nothing answers
+				}
+				if _, err := s.Call(context.Background(), target, json.RawMessage(`{"a":"0123456789"}`), node.CallOptions{Timeout: time.Minute}); (err != nil) != (target == "billing.boom") {
+					t.Errorf("%s: %v", target, err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	sum := func(n *told, dir string) (total, failed, buckets int64) {
+		for _, command := range []string{"billing.echo", "billing.boom"} {
+			c := n.commands[dir+" "+command]
+			failed += int64(c.Errors[wire.CodeUnknownCommand])
+			total += int64(c.OK) + int64(c.Errors[wire.CodeUnknownCommand])
+		}
+		for _, count := range n.buckets {
+			buckets += int64(count)
+		}
+		return total, failed, buckets
+	}
+	await("the totals", func(all map[string]*told) bool {
+		for name, dir := range map[string]string{"shop/s1": "out", "billing/b1": "in"} {
+			total, failed, buckets := sum(all[name], dir)
+			if n := called.Load(); total != n || failed != n/4 || buckets != n {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("%d calls in %s", called.Load(), time.Since(began))
+	await("reports", func(all map[string]*told) bool {
+		seconds := time.Since(began).Seconds()
+		for name, n := range all {
+			bytes := 0
+			for _, text := range n.text {
+				bytes += len(text)
+			}
+			t.Logf("%s: %d reports and %d bytes in %.1f s", name, len(n.text), bytes, seconds)
+			if float64(len(n.text)) > 10*seconds+2 || float64(bytes) > 64<<10*(seconds+1) {
+				t.Errorf("%s is over its bounds", name)
+			}
+			if len(n.finished) == 0 {
+				t.Errorf("%s told of nothing that ended", name)
 			}
 		}
 		return true
