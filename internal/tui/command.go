@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,8 +137,7 @@ func (r *root) command(line string) tea.Cmd {
 	}
 	for i, stack := range r.tabs {
 		if j, ok := stack[0].(Jumper); ok {
-			r.front().Refresh(r.env())
-			stack[0].Refresh(r.env())
+			stack[0].Refresh(r.env()) // it may not have been in front for long
 			if cmd := j.Jump(r.env(), line); cmd != nil {
 				r.tabs[i] = stack[:1]
 				r.goTab(i)
@@ -147,5 +145,5 @@ func (r *root) command(line string) tea.Cmd {
 			}
 		}
 	}
-	return r.tell(errors.New("no page, node, worker or command is called "+fmt.Sprintf("%q", line)).Error(), true)
+	return r.tell(fmt.Sprintf("no page, node, worker or command is called %q", line), true)
 }

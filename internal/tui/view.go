@@ -178,9 +178,9 @@ func (r *root) titleLine(env Env) string {
 	t := r.theme
 	if !r.frozen.IsZero() {
 		return screen.NewLine(r.width, t.Notice).Text(fmt.Sprintf(
-			" ❄ frozen %s ago; the mesh goes on. f goes on too", screen.Span(r.clock().Sub(r.frozen))), screen.Style{}).String()
+			" ■ frozen for %s; the mesh goes on · f shows it again", screen.Span(r.clock().Sub(r.frozen))), screen.Style{}).String()
 	}
-	if r.timeline == nil && env.Stale && r.picture.Status != (inspect.Status{}) {
+	if env.Stale && r.picture.Status != (inspect.Status{}) {
 		text := " ✖ master lost"
 		if !r.picture.Since.IsZero() {
 			text += " " + screen.Span(r.picture.At.Sub(r.picture.Since)) + " ago"
@@ -188,7 +188,10 @@ func (r *root) titleLine(env Env) string {
 		if reason := r.picture.Status.Reason; reason != "" {
 			text += ": " + reason
 		}
-		return screen.NewLine(r.width, t.Banner).Text(text+" · reconnecting; what you see is old", screen.Style{}).String()
+		if r.timeline == nil {
+			text += " · reconnecting; what you see is old"
+		}
+		return screen.NewLine(r.width, t.Banner).Text(text, screen.Style{}).String()
 	}
 	l := screen.NewLine(r.width, screen.Style{})
 	l.Text(" ", t.Text)
@@ -200,9 +203,10 @@ func (r *root) titleLine(env Env) string {
 	}
 	if f, ok := r.front().(Filterer); ok {
 		n, of := f.Shown()
-		if f.Filter() == "" {
+		switch {
+		case f.Filter() == "" && of > 0:
 			l.Text("  "+strconv.Itoa(of), t.Muted)
-		} else {
+		case f.Filter() != "":
 			l.Text(fmt.Sprintf("  %d of %d", n, of), t.Muted).Text("  /"+f.Filter(), t.Warn)
 		}
 	}
