@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 	rounds := flags.Int("rounds", 3, "rounds; medians are reported")
 	duration := flags.Duration("duration", time.Second, "how long each system is measured under each load")
 	out := flags.String("out", "", "write the report to this `file`, a plot beside it, and results.json here")
-	only := flags.String("systems", "", "comma-separated `names`; default: all")
+	only := flags.String("systems", "", "comma-separated `names`, of which broadcast is one; default: all")
 	flags.Func("payload", "only payloads of so many `bytes`", onlyInt(&payloads))
 	flags.Func("in-flight", "only so `many` calls in flight", onlyInt(&inFlights))
 	profile := flags.String("profile", "", "write CPU profiles of Go's processes into this `folder`")
@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 	}
-	if *only == "" {
+	if *only == "" || slices.Contains(strings.Split(*only, ","), "broadcast") {
 		var err error
 		if r.Broadcast, err = measureBroadcast(ctx, *rounds); err != nil {
 			return err

@@ -12,6 +12,10 @@ const (
 	// chunkSize is the longest record that goes into a frame whole. A longer one is
 	// cut up so that it does not hold up shorter ones, which overtake it.
 	chunkSize = 16 << 10
+	// bulkSize is the longest chunk of a frame that has nothing else to carry.
+	bulkSize = 128 << 10
+	// chunkRoom is what the kind, length and flags of a chunk take, at most.
+	chunkRoom = 8
 )
 
 // buffers are the frames' buffers, shared by all links: an idle link has none.
@@ -28,9 +32,16 @@ type outbox struct {
 	mu       sync.Mutex
 	frames   []packed // from head on; the last one is being filled
 	head     int
-	bulk     [][]byte // long records, one after another; of the first, what is left
+	bulk     []bulk // long records, one after another
 	messages int
 	bytes    int
+}
+
+// bulk is a long record: what is left of it begins at rest. Before that is room for the
+// header of a chunk, so that a chunk can be sealed where it is.
+type bulk struct {
+	buf  []byte
+	rest int
 }
 
 // packed is a frame's records.
@@ -49,9 +60,9 @@ func (o *outbox) put(m wire.Message) bool {
 		return false
 	}
 	if n > chunkSize {
-		record := appendRecord(make([]byte, 0, n), m)
-		o.bulk = append(o.bulk, record)
-		o.bytes += len(record)
+		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
+		o.bulk = append(o.bulk, bulk{buf, chunkRoom})
+		o.bytes += len(buf) - chunkRoom
 	} else {
 		f := o.last(n)
 		before := len(*f.buf)
@@ -84,45 +95,57 @@ func emptyBuffer() *[]byte {
 	return b
 }
 
-// take gives the records of the next frame, nil when there is nothing to send. The
-// caller puts the buffer back into buffers.
-func (o *outbox) take() *[]byte {
+// take gives the records of the next frame, nil when there is nothing to send. Where lent
+// is set it holds them, and is to be put back into buffers.
+func (o *outbox) take() (plain []byte, lent *[]byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var b *[]byte
-	if o.head < len(o.frames) {
-		f := &o.frames[o.head]
-		b = f.buf
-		o.messages -= f.messages
-		o.bytes -= len(*b)
-		*f = packed{}
-		if o.head++; o.head == len(o.frames) {
-			o.frames, o.head = o.frames[:0], 0
+	if o.head == len(o.frames) {
+		if len(o.bulk) == 0 {
+			return nil, nil
 		}
-	} else if len(o.bulk) > 0 {
-		b = emptyBuffer()
-	} else {
-		return nil
+		return o.bulkFrame(), nil
+	}
+	f := &o.frames[o.head]
+	lent = f.buf
+	o.messages -= f.messages
+	o.bytes -= len(*lent)
+	*f = packed{}
+	if o.head++; o.head == len(o.frames) {
+		o.frames, o.head = o.frames[:0], 0
 	}
 	if len(o.bulk) > 0 {
-		*b = o.chunk(*b)
+		part, last := o.part(chunkSize - 64)
+		*lent = appendChunk(*lent, last, part)
 	}
-	return b
+	return *lent, lent
 }
 
-// chunk adds the next chunk of the first long record. mu is held.
-func (o *outbox) chunk(b []byte) []byte {
-	rest := o.bulk[0]
-	part := rest[:min(len(rest), chunkSize-64)]
-	rest = rest[len(part):]
+// bulkFrame is a frame of one chunk, where it is in its record: what comes before it was
+// sent. mu is held.
+func (o *outbox) bulkFrame() []byte {
+	buf, from := o.bulk[0].buf, o.bulk[0].rest
+	part, last := o.part(bulkSize - 64)
+	var header [chunkRoom]byte
+	h := appendChunkHeader(header[:0], last, len(part))
+	begin := from - len(h)
+	copy(buf[begin:], h)
+	end := from + len(part)
+	return buf[begin:end:end] // what is appended must not reach what is not yet sent
+}
+
+// part takes the next part of the first long record. mu is held.
+func (o *outbox) part(most int) (part []byte, last bool) {
+	b := &o.bulk[0]
+	part = b.buf[b.rest:min(len(b.buf), b.rest+most)]
+	b.rest += len(part)
 	o.bytes -= len(part)
-	o.bulk[0] = rest
-	if len(rest) == 0 {
+	if last = b.rest == len(b.buf); last {
 		o.messages--
-		o.bulk[0] = nil
+		o.bulk[0] = bulk{}
 		if o.bulk = o.bulk[1:]; len(o.bulk) == 0 {
 			o.bulk = nil
 		}
 	}
-	return appendChunk(b, len(rest) == 0, part)
+	return part, last
 }

@@ -137,13 +137,16 @@ func appendClose(dst []byte, code wire.Code, message string) []byte {
 }
 
 func appendChunk(dst []byte, last bool, part []byte) []byte {
+	return append(appendChunkHeader(dst, last, len(part)), part...)
+}
+
+// appendChunkHeader is what comes before a part of n bytes.
+func appendChunkHeader(dst []byte, last bool, n int) []byte {
 	var flags byte
 	if last {
 		flags |= flagLast
 	}
-	dst = appendHeader(dst, recordChunk, 1+len(part))
-	dst = append(dst, flags)
-	return append(dst, part...)
+	return append(appendHeader(dst, recordChunk, 1+n), flags)
 }
 
 // nextRecord takes the first record off a frame.

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,7 @@ const (
 	tagLen = 16
 	// maxFrame bounds a frame as it is received: a full one, a chunk, and the odd
 	// control record.
-	maxFrame = frameSize + chunkSize + 1024 + tagLen
+	maxFrame = frameSize + bulkSize + 1024 + tagLen
 
 	// A direction's key changes when so much was sealed with it, or so long after.
 	rekeyFrames = 1 << 20
@@ -82,6 +83,9 @@ func (s *session) start(c ciphers, cfg Config) {
 	s.in = make(chan []wire.Message, inboxFrames)
 	s.Lifetime = link.NewLifetime()
 	s.ws.SetReadLimit(maxFrame)
+	// Nobody but the writer writes. Peers send neither, as they have records for it.
+	s.ws.SetPingHandler(func(string) error { return nil })
+	s.ws.SetCloseHandler(func(int, string) error { return nil })
 	context.AfterFunc(s.Context(), func() { hangUp(s.ws) })
 	s.running.Go(func() { s.read(c.receive) })
 	s.running.Go(func() { s.write(c.send) })
@@ -230,22 +234,29 @@ type writer struct {
 // flush writes until nothing waits.
 func (w *writer) flush() error {
 	for {
-		b := w.out.take()
-		ping, pong := w.pingDue.Swap(false), w.pongDue.Swap(false)
-		if b == nil {
-			if !ping && !pong {
-				return nil
+		plain, lent := w.out.take()
+		var beat []byte
+		if w.pingDue.Swap(false) {
+			beat = appendHeader(beat, recordPing, 0)
+		}
+		if w.pongDue.Swap(false) {
+			beat = appendHeader(beat, recordPong, 0)
+		}
+		if plain == nil && beat == nil {
+			return nil
+		}
+		if beat != nil {
+			if err := w.frame(beat); err != nil {
+				return err
 			}
-			b = emptyBuffer()
 		}
-		if ping {
-			*b = appendHeader(*b, recordPing, 0)
+		if plain == nil {
+			continue
 		}
-		if pong {
-			*b = appendHeader(*b, recordPong, 0)
+		err := w.frame(plain)
+		if lent != nil {
+			buffers.Put(lent)
 		}
-		err := w.frame(*b)
-		buffers.Put(b)
 		if err != nil {
 			return err
 		}
@@ -262,7 +273,7 @@ func (w *writer) frame(plain []byte) error {
 	}
 	out := buffers.Get().(*[]byte)
 	defer buffers.Put(out)
-	sealed, err := w.cipher.Encrypt((*out)[:0], nil, plain)
+	sealed, err := w.cipher.Encrypt((*out)[:wsHeader], nil, plain)
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
@@ -271,10 +282,12 @@ func (w *writer) frame(plain []byte) error {
 		w.cipher.Rekey()
 		w.frames, w.bytes, w.since = 0, 0, time.Now()
 	}
-	if err := w.ws.SetWriteDeadline(time.Now().Add(w.writeTimeout)); err != nil {
+	conn := w.ws.NetConn()
+	if err := conn.SetWriteDeadline(time.Now().Add(w.writeTimeout)); err != nil {
 		return err
 	}
-	return w.ws.WriteMessage(websocket.BinaryMessage, sealed)
+	_, err = conn.Write(wsMessage(sealed, w.info.Dialed))
+	return err
 }
 
 // goodbye is the last frame. Without one, the peer knows that the connection was cut.
@@ -308,6 +321,7 @@ type reader struct {
 	decoder
 	cipher *noise.CipherState
 	long   []byte // what has come of a record in chunks
+	usual  int    // messages in a frame, as in the last one
 }
 
 // frame reads one frame. What it could read before an error is given with it.
@@ -329,12 +343,15 @@ func (r *reader) frame() ([]wire.Message, error) {
 	if len(sealed) < tagLen {
 		return nil, fmt.Errorf("%w: short frame", link.ErrProtocol)
 	}
-	// Messages keep pointing into the plaintext, so that it is not reused.
-	plain, err := r.cipher.Decrypt(make([]byte, 0, len(sealed)-tagLen), nil, sealed)
+	plain, err := r.cipher.Decrypt(sealed[:0], nil, sealed)
 	if err != nil {
 		return nil, errForged
 	}
 	r.heard.Store(true)
+	if kind, _, rest, err := nextRecord(plain); err != nil || kind != recordChunk || len(rest) > 0 {
+		// Messages keep pointing into the plaintext; a chunk alone is copied.
+		plain = append([]byte(nil), plain...)
+	}
 	return r.records(plain)
 }
 
@@ -355,7 +372,8 @@ func readAll(b []byte, from io.Reader) ([]byte, error) {
 }
 
 func (r *reader) records(frame []byte) ([]wire.Message, error) {
-	batch := make([]wire.Message, 0, 8)
+	batch := make([]wire.Message, 0, r.usual)
+	defer func() { r.usual = min(len(batch), 64) }()
 	for len(frame) > 0 {
 		kind, body, rest, err := nextRecord(frame)
 		if err != nil {
@@ -425,6 +443,21 @@ func (r *reader) refuse(m wire.Message, err error) (wire.Message, bool) {
 	return m, false
 }
 
+// maxExpected bounds what is allocated for a long record before it has come.
+const maxExpected = 256 << 10
+
+// expect is how long a record seems to be that begins so.
+func (r *reader) expect(begin []byte) int {
+	n, used := uint64(0), 0
+	if len(begin) > 1 {
+		n, used = binary.Uvarint(begin[1:])
+	}
+	if used <= 0 {
+		return len(begin)
+	}
+	return max(len(begin), int(min(n+uint64(1+used), maxExpected)))
+}
+
 // chunk adds a part to the long record that is under way, and gives the record when it
 // is complete.
 func (r *reader) chunk(body []byte) (kind byte, record []byte, err error) {
@@ -432,6 +465,9 @@ func (r *reader) chunk(body []byte) (kind byte, record []byte, err error) {
 	flags := f.flags()
 	if f.bad || len(f.b) == 0 || len(r.long)+len(f.b) > r.maxBody+4*maxText {
 		return 0, nil, fmt.Errorf("%w: malformed chunk", link.ErrProtocol)
+	}
+	if r.long == nil {
+		r.long = make([]byte, 0, r.expect(f.b))
 	}
 	r.long = append(r.long, f.b...)
 	if flags&flagLast == 0 {
