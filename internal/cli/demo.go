@@ -17,23 +17,43 @@ import (
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/demo"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/tui"
 )
 
+type demoOptions struct {
+	app   *App
+	noTUI bool
+	theme string
+}
+
 func newCmdDemo(app *App) *cobra.Command {
-	return &cobra.Command{
+	opts := &demoOptions{app: app}
+	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Watch a small mesh at work, in this process",
 		Long: `Run a master, five workers with ten variants in all, and lively calls of every kind
-between them, and print some of the calls as they end. Everything runs in this process, on free
-ports of the loopback interface and with keys of its own; no Redis and no configuration
-is used. Some calls fail or time out: that is part of it. Ctrl-C ends it.`,
-		Example: "  meshctl demo",
+between them, and show them in the dashboard of meshctl watch. Everything runs in this
+process, on free ports of the loopback interface and with keys of its own; no Redis and no
+configuration is used. Some calls are slow, some fail, and a variant dies every now and
+then and returns: that is part of it. q ends it.
+
+Without a terminal, or with --no-tui, some of the calls are printed as they end, and how
+to reach the mesh from another terminal. Ctrl-C ends that.`,
+		Example: "  meshctl demo\n  meshctl demo --no-tui",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), app) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkTheme(opts.theme); err != nil {
+				return err
+			}
+			return runDemo(cmd.Context(), opts)
+		},
 	}
+	cmd.Flags().BoolVar(&opts.noTUI, "no-tui", false, "print calls instead of opening the dashboard")
+	addThemeFlag(cmd, &opts.theme)
+	return cmd
 }
 
-func runDemo(ctx context.Context, app *App) error {
+func runDemo(ctx context.Context, opts *demoOptions) error {
 	// A keys file lets other terminals reach the demo; it goes when the demo does.
 	dir, err := os.MkdirTemp("", "meshctl-demo-")
 	if err != nil {
@@ -48,8 +68,13 @@ func runDemo(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	out := &demoOutput{w: app.Out, keysFile: file}
-	err = demo.Run(ctx, demo.Config{Keys: ring.Keys, Out: out, Version: app.Build.Version, Logger: slog.New(slog.DiscardHandler)})
+	cfg := demo.Config{Keys: ring.Keys, Version: opts.app.Build.Version, Logger: slog.New(slog.DiscardHandler)}
+	if opts.app.interactive() && !opts.noTUI {
+		return opts.show(ctx, cfg)
+	}
+	out := &demoOutput{w: opts.app.Out, keysFile: file}
+	cfg.Out = out
+	err = demo.Run(ctx, cfg)
 	if err == nil {
 		err = out.err
 	}
@@ -58,6 +83,44 @@ func runDemo(ctx context.Context, app *App) error {
 	}
 	return err
 }
+
+// show opens the dashboard on the demo, which ends with it.
+func (opts *demoOptions) show(ctx context.Context, cfg demo.Config) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	started := make(demoStarted, 1)
+	cfg.Out = started
+	ended := make(chan error, 1)
+	go func() { ended <- demo.Run(running, cfg) }()
+	var mesh demo.Mesh
+	select {
+	case err := <-ended:
+		return err
+	case mesh = <-started:
+	}
+	shown := func() error {
+		source, err := node.Watch(ctx, mesh.Operator)
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		return opts.app.dashboard(ctx, tui.Options{Source: source, Control: source, Theme: opts.theme, Title: "demo " + mesh.Master})
+	}()
+	stop()
+	return errors.Join(shown, <-ended)
+}
+
+// demoStarted passes on where the mesh is, and nothing else.
+type demoStarted chan demo.Mesh
+
+// Started implements demo.Output.
+func (s demoStarted) Started(m demo.Mesh) { s <- m }
+
+// Called implements demo.Output.
+func (s demoStarted) Called(demo.Call) {}
+
+// Stopped implements demo.Output.
+func (s demoStarted) Stopped(demo.Summary) {}
 
 // demoOutput prints the demo as lines of aligned columns.
 type demoOutput struct {

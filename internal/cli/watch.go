@@ -6,18 +6,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/inspect/record"
 	"github.com/meshctl/meshctl/internal/tui"
-	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
 type watchOptions struct {
@@ -75,7 +72,7 @@ with = != > >= < <= and joined by and, or, not and parentheses.`,
 	f := cmd.Flags()
 	config.AddFlags(f, config.CmdWatch)
 	f.StringVar(&opts.replay, "replay", "", "`FILE` that was recorded, to show instead of a mesh")
-	f.StringVar(&opts.theme, "theme", "auto", "`name` of the colours: auto, dark, light, colorblind or mono")
+	addThemeFlag(cmd, &opts.theme)
 	f.StringVar(&opts.record, "record", "", "`FILE` to record to")
 	most := f.String("record-max", "256MiB", "`size` at which a recording ends; 0 is no bound")
 	f.BoolVar(&opts.payloads, "record-payloads", false, "record payloads as nodes send them")
@@ -85,7 +82,6 @@ with = != > >= < <= and joined by and, or, not and parentheses.`,
 	f.DurationVar(&opts.holdFor, "for", 30*time.Second, "`time` that --assert has to hold, or that --headless records")
 	f.DurationVar(&opts.within, "within", 10*time.Second, "`time` in which --assert has to become true")
 	output := addFormat(cmd, "how to print what --assert saw", formatTable, formatJSON, formatTable)
-	_ = cmd.RegisterFlagCompletionFunc("theme", cobra.FixedCompletions(screen.Names(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		opts.output = *output
 		if opts.max, err = config.ParseBytes(*most); err != nil {
@@ -132,15 +128,6 @@ func (opts *watchOptions) check(given func(flag string) bool) error {
 	return checkTheme(opts.theme)
 }
 
-func checkTheme(name string) error {
-	for _, known := range screen.Names() {
-		if name == known {
-			return nil
-		}
-	}
-	return usagef("themes are "+clipList(screen.Names()), "--theme: there is no theme %q", name)
-}
-
 // expressionError says what is wrong with a filter or an assertion, and where.
 func expressionError(flag string, err error) error {
 	var at *query.Error
@@ -169,16 +156,9 @@ func runWatch(ctx context.Context, opts *watchOptions) (err error) {
 	if opts.headless {
 		return runHeadless(ctx, opts, w)
 	}
-	return tui.Run(ctx, tui.Options{
+	return opts.app.dashboard(ctx, tui.Options{
 		Source: w.source, Control: w.control, Timeline: w.timeline, Theme: opts.theme, Title: w.title,
-		In: opts.app.In, Out: opts.app.Out, Environ: os.Environ(),
 	})
-}
-
-// interactive tells whether there is a terminal at both ends.
-func (a *App) interactive() bool {
-	in, ok := a.In.(*os.File)
-	return a.OutIsTerminal && ok && term.IsTerminal(int(in.Fd()))
 }
 
 // watched is what a command watches: a live mesh, or a recording.
