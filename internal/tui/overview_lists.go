@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -16,8 +17,9 @@ const listRows = 200 // at most, in a panel
 
 // slowList is the commands by their p99.
 type slowList struct {
-	rows []*inspect.Command
-	top  time.Duration
+	match func(*inspect.Command) bool // nil: all
+	rows  []*inspect.Command
+	top   time.Duration
 }
 
 func (*slowList) name() string { return "Slowest" }
@@ -30,10 +32,18 @@ func (s *slowList) key(i int) string { return s.rows[i].Name }
 
 func (s *slowList) goal(i int) string { return s.rows[i].Name }
 
+func (s *slowList) filter(text string) error {
+	match, err := compile(text, query.CommandFields(), func(c *inspect.Command) query.Row { return (*query.CommandRow)(c) })
+	if err == nil {
+		s.match = match
+	}
+	return err
+}
+
 func (s *slowList) refresh(env Env) {
 	s.rows, s.top = s.rows[:0], 0
 	for i := range env.Picture.Commands {
-		if c := &env.Picture.Commands[i]; c.P99 > 0 {
+		if c := &env.Picture.Commands[i]; c.P99 > 0 && (s.match == nil || s.match(c)) {
 			s.rows = append(s.rows, c)
 			s.top = max(s.top, c.P99)
 		}
@@ -95,6 +105,7 @@ func (s *slowList) row(l *screen.Line, t *screen.Theme, i int) {
 
 // flightList is the oldest requests under way; a broadcast is one of them.
 type flightList struct {
+	match  func(*inspect.Live) bool // nil: all
 	rows   []flightRow
 	groups map[string]int
 	total  int
@@ -115,6 +126,14 @@ func (f *flightList) key(i int) string { return cmp.Or(f.rows[i].live.Group, f.r
 
 func (f *flightList) goal(i int) string { return f.rows[i].live.UID }
 
+func (f *flightList) filter(text string) error {
+	match, err := compile(text, query.LiveFields(), func(r *inspect.Live) query.Row { return (*query.LiveRow)(r) })
+	if err == nil {
+		f.match = match
+	}
+	return err
+}
+
 func (f *flightList) refresh(env Env) {
 	f.rows, f.total = f.rows[:0], env.Picture.Totals.InFlight
 	if f.groups == nil {
@@ -123,7 +142,7 @@ func (f *flightList) refresh(env Env) {
 	clear(f.groups)
 	for i := range env.Picture.Requests {
 		r := &env.Picture.Requests[i]
-		if !r.Ended.IsZero() {
+		if !r.Ended.IsZero() || f.match != nil && !f.match(r) {
 			continue
 		}
 		if r.Group != "" {
@@ -212,8 +231,14 @@ func ageStyle(t *screen.Theme, r *inspect.Live) screen.Style {
 
 // newsList is the newest events.
 type newsList struct {
-	rows  []inspect.Event
-	first uint64 // the number of the first of rows, of all that ever were
+	match func(*inspect.Event) bool // nil: all
+	rows  []numbered
+}
+
+// numbered is an event with its number among all that ever were.
+type numbered struct {
+	*inspect.Event
+	number uint64
 }
 
 func (*newsList) name() string { return "Events" }
@@ -222,14 +247,27 @@ func (*newsList) empty() string { return "nothing has happened yet" }
 
 func (n *newsList) len() int { return len(n.rows) }
 
-func (n *newsList) key(i int) string { return strconv.FormatUint(n.first+uint64(i), 10) }
+func (n *newsList) key(i int) string { return strconv.FormatUint(n.rows[i].number, 10) }
 
 func (*newsList) goal(int) string { return "events" }
 
+func (n *newsList) filter(text string) error {
+	match, err := compile(text, query.EventFields(), func(e *inspect.Event) query.Row { return (*query.EventRow)(e) })
+	if err == nil {
+		n.match = match
+	}
+	return err
+}
+
 func (n *newsList) refresh(env Env) {
+	n.rows = n.rows[:0]
 	all := env.Picture.Events
-	n.rows = all[max(0, len(all)-listRows):]
-	n.first = env.Picture.EventCount - uint64(len(n.rows))
+	for i := len(all) - 1; i >= 0 && len(n.rows) < listRows; i-- {
+		if n.match == nil || n.match(&all[i]) {
+			n.rows = append(n.rows, numbered{&all[i], env.Picture.EventCount - uint64(len(all)-i)})
+		}
+	}
+	slices.Reverse(n.rows)
 }
 
 func (n *newsList) head(l *screen.Line, t *screen.Theme) {
@@ -242,7 +280,7 @@ func (n *newsList) head(l *screen.Line, t *screen.Theme) {
 }
 
 func (n *newsList) row(l *screen.Line, t *screen.Theme, i int) {
-	e := &n.rows[i]
+	e := n.rows[i]
 	l.Text(e.At.Format(time.TimeOnly), t.Faint)
 	mark, st := " · ", t.Muted
 	switch e.Level {
@@ -252,8 +290,14 @@ func (n *newsList) row(l *screen.Line, t *screen.Theme, i int) {
 		mark, st = " ✖ ", t.Bad
 	}
 	l.Text(mark, st)
-	if e.Node != "" && l.Left() >= 40 {
-		l.Text(e.Node+" ", t.Muted)
+	for i, name := range [...]string{e.Node, e.Peer, e.Command} {
+		if name == "" {
+			continue
+		}
+		if i == 1 {
+			l.Text("→ ", t.Faint)
+		}
+		l.Text(name+" ", t.Muted)
 	}
 	l.Text(e.Message, t.Text)
 }

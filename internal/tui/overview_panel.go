@@ -10,6 +10,9 @@ import (
 type panel interface {
 	// refresh makes the rows of a picture.
 	refresh(env Env)
+	// filter chooses the rows of the next refresh; it fails, and keeps what it had, when
+	// the text is no filter of such rows.
+	filter(text string) error
 	len() int
 	// key tells rows apart, whatever their order.
 	key(i int) string

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
@@ -17,10 +18,12 @@ import (
 // that are not well come first.
 type serviceList struct {
 	rows    []serviceRow
-	nodes   []*inspect.Node // by worker and variant
+	match   func(*inspect.Node) bool // nil: all
+	nodes   []*inspect.Node          // by worker and variant
 	at      time.Time
 	room    int // rows that are on the screen
 	folded  bool
+	total   int // nodes of the picture
 	workers int
 	sick    int // nodes that are not healthy
 }
@@ -60,10 +63,20 @@ func (s *serviceList) goal(i int) string {
 	return s.rows[i].worker
 }
 
+func (s *serviceList) filter(text string) error {
+	match, err := compile(text, query.NodeFields(), func(n *inspect.Node) query.Row { return (*query.NodeRow)(n) })
+	if err == nil {
+		s.match = match
+	}
+	return err
+}
+
 func (s *serviceList) refresh(env Env) {
-	s.nodes, s.at = s.nodes[:0], env.Now()
+	s.nodes, s.total, s.at = s.nodes[:0], len(env.Picture.Nodes), env.Now()
 	for i := range env.Picture.Nodes {
-		s.nodes = append(s.nodes, &env.Picture.Nodes[i])
+		if n := &env.Picture.Nodes[i]; s.match == nil || s.match(n) {
+			s.nodes = append(s.nodes, n)
+		}
 	}
 	slices.SortStableFunc(s.nodes, func(a, b *inspect.Node) int {
 		return cmp.Or(natural(a.Worker, b.Worker), strings.Compare(a.Worker, b.Worker), natural(a.Variant, b.Variant))
@@ -280,7 +293,7 @@ func (s *serviceList) numbers(l *screen.Line, t *screen.Theme, r *serviceRow, c 
 	}
 	in, st := quiet(screen.Rate(r.in), r.in, number)
 	if c.out == 0 && r.in == 0 && r.out > 0 { // it only calls
-		in, st = "→"+screen.Rate(r.out), t.Faint
+		in, st = "→"+screen.Rate(r.out), t.Muted
 	}
 	put(in, c.in, st)
 	out, st := quiet(screen.Rate(r.out), r.out, number)

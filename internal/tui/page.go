@@ -73,7 +73,7 @@ type (
 	Filterer interface {
 		Filter() string
 		SetFilter(env Env, text string) error
-		Shown() (shown, total int)
+		Shown() (shown, total int) // a total of 0 is not told
 	}
 	// Sorter is a page whose order is shown in the line above it.
 	Sorter interface {

@@ -124,8 +124,8 @@ func (p *commandPage) Draw(env Env) []string {
 func (p *commandPage) facts(env Env) []string {
 	c, t := p.command, env.Theme
 	f := flow{env: env}
-	mark, st := commandMark(t, c)
-	f.add("", mark, st)
+	mark, word, st := commandMark(t, c)
+	f.add("", mark+" "+word, st)
 	f.add("calls/s", screen.Rate(c.Rate), t.Title)
 	f.add("p50", screen.Latency(c.P50), t.Title)
 	f.add("p90", screen.Latency(c.P90), t.Title)
@@ -170,10 +170,10 @@ func (p *commandPage) errors() []errorCount {
 // errors.
 func (p *commandPage) charts(env Env, height int) []string {
 	if env.Width < chartsWide {
-		return p.latencies(env.Theme, env.Width, height)
+		return p.latencies(env.Theme, env.Width-1, height)
 	}
 	right := env.Width * 2 / 5
-	left := env.Width - right - panelGap
+	left := env.Width - right - panelGap - 1
 	errors := min(max(2, len(p.command.Errors)+1), height/2)
 	a := p.latencies(env.Theme, left, height)
 	b := p.rate(env.Theme, right, height-errors-1)
@@ -194,7 +194,7 @@ func (p *commandPage) latencies(t *screen.Theme, width, height int) []string {
 	if width < 60 {
 		note = ""
 	}
-	head := screen.NewLine(width, screen.Style{}).Text(" Latency ", t.Title)
+	head := screen.NewLine(width, screen.Style{}).Text(" Latency ", t.Title).Text(c.Name+" ", t.Muted)
 	rule(head, t, screen.Width(note))
 	lines := []string{head.Text(note, t.Head).String()}
 

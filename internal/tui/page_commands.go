@@ -48,7 +48,7 @@ func (p *commands) makeColumns() []screen.Column[inspect.Command] {
 	}
 	return []screen.Column[command]{
 		{Title: "", Width: 1, Min: 1, Cell: func(t *screen.Theme, c *command) screen.Cell {
-			mark, st := commandMark(t, c)
+			mark, _, st := commandMark(t, c)
 			return screen.Cell{Text: mark, Style: st}
 		}},
 		commandColumn: {Title: "COMMAND", Width: 20, Min: 16, Flex: true, Max: 48,
@@ -94,14 +94,14 @@ func zeroFaint(t *screen.Theme, text string, zero bool) screen.Cell {
 }
 
 // commandMark tells how a command is: it fails, it is called, or it is idle.
-func commandMark(t *screen.Theme, c *inspect.Command) (mark string, st screen.Style) {
+func commandMark(t *screen.Theme, c *inspect.Command) (mark, word string, st screen.Style) {
 	switch {
 	case c.ErrRate > 0:
-		return "▲", t.Warn
+		return "▲", "failing", t.Warn
 	case c.Rate > 0 || c.InFlight > 0:
-		return "●", t.Good
+		return "●", "called", t.Good
 	}
-	return "○", t.Muted
+	return "○", "idle", t.Muted
 }
 
 // Title names the page.
@@ -123,13 +123,29 @@ func (p *commands) Update(_ Env, msg tea.Msg) tea.Cmd {
 	return nil
 }
 
-// Draw draws the table over a line of totals.
+// previewHeight is the least height that the charts of the selected command are shown in.
+const previewHeight = 7
+
+// Draw draws the table over a line of totals and, where there is room below, the charts of
+// the command under the cursor.
 func (p *commands) Draw(env Env) []string {
 	if p.table.Total() == 0 {
-		return empty(env, "No command has been called yet. c on another page, or meshctl call, calls one.")
+		return empty(env, "No command has been called yet. meshctl call calls one.")
 	}
 	p.scale(env.Width)
-	return append(p.table.Draw(env.Theme, env.Width, env.Height-1), p.totals(env))
+	lines := append(p.table.Draw(env.Theme, env.Width, env.Height-1), p.totals(env))
+	c := p.table.Selected()
+	height := min(env.Height-len(lines)-1, max(14, env.Height*2/5))
+	if c == nil || height < previewHeight {
+		return lines
+	}
+	blank := screen.NewLine(env.Width, screen.Style{}).String()
+	for len(lines) < env.Height-height {
+		lines = append(lines, blank)
+	}
+	preview := newCommandPage(c.Name)
+	preview.command = c
+	return append(lines, preview.charts(env, height)...)
 }
 
 // scale lets the histograms share an axis, whose decades are in the heading.

@@ -1,6 +1,8 @@
 package tui
 
 import (
+	"slices"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/tui/screen"
@@ -11,6 +13,7 @@ import (
 type overview struct {
 	panels [4]panelView // servicesPanel and so on
 	focus  int
+	text   string // of the filter
 }
 
 const (
@@ -146,6 +149,48 @@ func (o *overview) CallTarget() string {
 	return ""
 }
 
+// Filter is the filter in force.
+func (o *overview) Filter() string { return o.text }
+
+// SetFilter filters all panels to whose rows the filter means something, and shows all
+// rows of the others.
+func (o *overview) SetFilter(env Env, text string) error {
+	var failed [len(o.panels)]error
+	for i := range o.panels {
+		failed[i] = o.panels[i].panel.filter(text)
+	}
+	if !slices.Contains(failed[:], nil) {
+		return failed[0]
+	}
+	for i, err := range failed {
+		if err != nil {
+			_ = o.panels[i].panel.filter("") // it takes no filter
+		}
+	}
+	o.text = text
+	o.Refresh(env)
+	return nil
+}
+
+// Shown counts the nodes while they are filtered; else there is nothing to tell.
+func (o *overview) Shown() (shown, total int) {
+	if o.text == "" {
+		return 0, 0
+	}
+	services := o.panels[servicesPanel].panel.(*serviceList)
+	return len(services.nodes), services.total
+}
+
+// Copy gives the name of what is under the cursor.
+func (o *overview) Copy() (text, what string) {
+	p := &o.panels[o.focus]
+	if o.focus == newsPanel || p.at >= p.panel.len() {
+		return "", ""
+	}
+	name := p.panel.goal(p.at)
+	return name, name
+}
+
 const panelGap = 3 // columns between the two halves of the page
 
 // Draw draws the vital signs, the services beside the slowest commands and the oldest
@@ -173,7 +218,7 @@ func (o *overview) Draw(env Env) []string {
 		if airy {
 			lines = append(lines, blank)
 		}
-		o.panels[newsPanel].x, o.panels[newsPanel].width = 0, env.Width
+		o.panels[newsPanel].x, o.panels[newsPanel].width = 0, env.Width-1
 		lines = append(lines, o.panel(env, newsPanel, len(lines), events)...)
 	}
 	return lines
@@ -219,10 +264,10 @@ func (o *overview) panel(env Env, i, y, rows int) []string {
 	return p.draw(env.Theme, rows, i == o.focus)
 }
 
-// halves divides the width between the services and the rest.
+// halves divides the width between the services and the rest, and leaves a margin.
 func halves(width int) (left, right int) {
 	left = max(27, min(width*2/5, 76))
-	return left, width - panelGap - left
+	return left, width - panelGap - left - 1
 }
 
 // eventsHeight is how many events are shown in the height below the vital signs.
