@@ -79,6 +79,11 @@ const (
 // request is counted once for each variant that it is meant for; a balanced one that
 // goes on to another variant stays one request.
 //
+// One that the caller's own schema denies counts Out; one that names a command nobody has
+// counts nowhere but, when only the callee's schema lacks it, Out. A queued request for
+// which nobody waits for the result counts Out when it is stored, and In when it was worked
+// on, or given up after its last try.
+//
 // Whoever adds up a mesh takes all that went Out and of what came In only what is Blind:
 // then each request counts once, with the outcome that its caller saw.
 type CommandCount struct {

@@ -166,6 +166,47 @@ func TestDecodeCancel(t *testing.T) {
 	}
 }
 
+func TestDecodeWatch(t *testing.T) {
+	for body, want := range map[string]bool{`{"on":true,"later":1}`: true, `{"on":false}`: false} {
+		if w, err := DecodeWatch([]byte(body)); err != nil || w.On != want {
+			t.Errorf("%s: %+v, %v", body, w, err)
+		}
+	}
+	for body, want := range map[string]Observe{
+		`{"on":true,"every_ms":250}`:                 {On: true, EveryMillis: 250},
+		`{"on":false}`:                               {},
+		`{"on":true,"every_ms":null}`:                {On: true},
+		`{"on":true,"every_ms":9223372036854775807}`: {On: true, EveryMillis: MaxTimeout.Milliseconds()},
+	} {
+		if o, err := DecodeObserve([]byte(body)); err != nil || o != want {
+			t.Errorf("%s: %+v, %v", body, o, err)
+		}
+	}
+	for _, body := range []string{``, `[]`, `{}`, `{"on":1}`, `{"on":"true"}`, `{"on":null}`} {
+		_, err := DecodeWatch([]byte(body))
+		wantBadRequest(t, err, "")
+		_, err = DecodeObserve([]byte(body))
+		wantBadRequest(t, err, "")
+	}
+	for _, every := range []string{`-1`, `1.5`, `"1"`, `9223372036854775808`} {
+		_, err := DecodeObserve([]byte(`{"on":true,"every_ms":` + every + `}`))
+		wantBadRequest(t, err, "every_ms")
+	}
+}
+
+func TestDecodeCancelRequest(t *testing.T) {
+	if q, err := DecodeCancelRequest([]byte(`{"node":"a/1","uid":"u"}`)); err != nil || q != (CancelRequest{"a/1", "u"}) {
+		t.Errorf("%+v, %v", q, err)
+	}
+	for body, part := range map[string]string{
+		`{"uid":"u"}`: "node", `{"node":"a","uid":"u"}`: "node", `{"node":"@operator/x","uid":"u"}`: "node", `{"node":"a/1/2","uid":"u"}`: "node",
+		`{"node":"a/1"}`: "uid", `{"node":"a/1","uid":""}`: "uid", `{"node":"a/1","uid":7}`: "uid", `[]`: "",
+	} {
+		_, err := DecodeCancelRequest([]byte(body))
+		wantBadRequest(t, err, part)
+	}
+}
+
 func TestDecodeSchemaUpdate(t *testing.T) {
 	u, err := DecodeSchemaUpdate([]byte(`{"revision":4,"schema":{"a":{}}}`))
 	if err != nil || u.Revision != 4 || string(u.Schema) != `{"a":{}}` {
