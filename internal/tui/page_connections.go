@@ -22,9 +22,11 @@ type connections struct {
 	filter string
 }
 
+const nameColumn = 1 // of connections.columns
+
 func newConnections() *connections {
 	p := &connections{}
-	p.table = screen.NewTable(p.columns(), func(n *inspect.Node) string { return n.Name }, 1)
+	p.table = screen.NewTable(p.columns(), func(n *inspect.Node) string { return n.Name }, nameColumn)
 	return p
 }
 
@@ -134,6 +136,11 @@ func (p *connections) Title() string { return "Connections" }
 // Refresh shows the nodes of the picture.
 func (p *connections) Refresh(env Env) {
 	p.now = env.Now()
+	longest := 0
+	for i := range env.Picture.Nodes {
+		longest = max(longest, screen.Width(env.Picture.Nodes[i].Name))
+	}
+	p.table.SetWidth(nameColumn, longest)
 	p.table.SetRows(env.Picture.Nodes)
 }
 

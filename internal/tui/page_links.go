@@ -20,7 +20,7 @@ type links struct {
 	running map[string]int // nodes of each worker
 	pairs   map[pair]*tally
 	may     map[pair]bool   // by the schema
-	chosen  bool            // the cursor was put somewhere
+	moved   bool            // somebody has moved the cursor
 	notable []*inspect.Link // missing ones, then the busiest
 }
 
@@ -108,10 +108,9 @@ func (p *links) Refresh(env Env) {
 
 // choose begins with the cursor on what matters: a missing link, else the first link.
 func (p *links) choose() {
-	if p.chosen || len(p.pairs) == 0 {
+	if p.moved {
 		return
 	}
-	p.chosen = true
 	first := true
 	for i, from := range p.workers {
 		for j, to := range p.workers {
@@ -164,13 +163,16 @@ func (p *links) drawNotable(env Env, height int) []string {
 		title = " Missing and busiest links"
 	}
 	lines := []string{"", screen.NewLine(env.Width, screen.Style{}).Text(title, t.Title).String()}
-	for _, l := range p.notable {
-		if len(lines) == height {
-			break
-		}
+	fits := p.notable[:min(len(p.notable), height-len(lines))]
+	names := 0
+	for _, l := range fits {
+		names = max(names, screen.Width(l.From)+3+screen.Width(l.To))
+	}
+	names = min(names, env.Width/2)
+	for _, l := range fits {
 		mark, word, st := linkMark(t, l)
 		line := screen.NewLine(env.Width, screen.Style{}).Text(" "+mark+" ", st)
-		line.Cell(l.From+" → "+l.To, min(44, env.Width*2/5), false, t.Text).Fill(2, t.Text)
+		line.Cell(l.From+" → "+l.To, names, false, t.Text).Fill(2, t.Text)
 		if l.Missing {
 			line.Text("missing: asked for by the schema", st)
 		} else {
@@ -201,6 +203,7 @@ func (p *links) cell(t *screen.Theme, row, column int) screen.Cell {
 // Update moves the cursor and opens a pair.
 func (p *links) Update(_ Env, msg tea.Msg) tea.Cmd {
 	if p.matrix.Update(msg) {
+		p.moved = true
 		return nil
 	}
 	key, ok := msg.(tea.KeyPressMsg)
@@ -208,6 +211,7 @@ func (p *links) Update(_ Env, msg tea.Msg) tea.Cmd {
 	if !ok || !some {
 		return nil
 	}
+	p.moved = true
 	switch key.String() {
 	case "enter":
 		return Open(newPairPage(p.workers[row], p.workers[column]))

@@ -50,6 +50,7 @@ type Table[R any] struct {
 	blurred  bool // the cursor is not drawn
 	offset   int
 	height   int // of the rows, when last drawn
+	want     []int // widths that SetWidth asked for, by column
 	layout   []placed
 	laidFor  int
 	heads    []headSpan
@@ -60,11 +61,19 @@ type headSpan struct{ from, to, column int }
 
 // NewTable makes a table. key tells rows apart; sort is the column to begin with, or -1.
 func NewTable[R any](columns []Column[R], key func(*R) string, sort int) *Table[R] {
-	t := &Table[R]{columns: columns, key: key, sort: sort, laidFor: -1}
+	t := &Table[R]{columns: columns, key: key, sort: sort, laidFor: -1, want: make([]int, len(columns))}
 	if sort >= 0 {
 		t.desc = columns[sort].Down
 	}
 	return t
+}
+
+// SetWidth says how wide a column's content is. The column then gets that much before
+// others get anything, up to a third of the table.
+func (t *Table[R]) SetWidth(column, width int) {
+	if t.want[column] != width {
+		t.want[column], t.laidFor = width, -1
+	}
 }
 
 // SetRows gives the table its rows. It borrows them until the next call.

@@ -114,7 +114,7 @@ func (t *Table[R]) lay(width int) {
 	t.laidFor = width
 	t.layout = t.layout[:0]
 	for i := range t.columns {
-		t.layout = append(t.layout, placed{i, max(1, t.columns[i].Min)})
+		t.layout = append(t.layout, placed{i, max(1, t.columns[i].Min, min(t.want[i], width/3))})
 	}
 	used := func() int {
 		n := 1 + gap*(len(t.layout)-1)
