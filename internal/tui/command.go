@@ -135,15 +135,26 @@ func (r *root) command(line string) tea.Cmd {
 		}
 		return nil
 	}
+	return r.jump(line)
+}
+
+// jump goes to what has a name. Names come from the network: none of them is a command.
+func (r *root) jump(name string) tea.Cmd {
 	for i, stack := range r.tabs {
 		if j, ok := stack[0].(Jumper); ok {
 			stack[0].Refresh(r.env()) // it may not have been in front for long
-			if cmd := j.Jump(r.env(), line); cmd != nil {
+			if cmd := j.Jump(r.env(), name); cmd != nil {
 				r.tabs[i] = stack[:1]
 				r.goTab(i)
 				return cmd
 			}
 		}
 	}
-	return r.tell(fmt.Sprintf("no page, node, worker or command is called %q", line), true)
+	for i, stack := range r.tabs {
+		if strings.EqualFold(name, stack[0].Title()) {
+			r.goTab(i)
+			return nil
+		}
+	}
+	return r.tell(fmt.Sprintf("no page, node, worker or command is called %q", name), true)
 }

@@ -32,8 +32,8 @@
 //     (`c`), Canceler (`x`), Exporter (`w`), Typist (a form), Jumper (`:` and Go).
 //
 // What opens on Enter is a page too: return Open(page); esc closes it, and the
-// breadcrumbs are the titles of the stack. Go("worker.command") goes wherever the command
-// line would; Tell and Complain speak in the footer.
+// breadcrumbs are the titles of the stack. Go("worker.command") goes wherever that is
+// shown; Tell and Complain speak in the footer.
 //
 // # How a page is tested
 //

@@ -99,7 +99,7 @@ func perform(r *root, cmd tea.Cmd) {
 func press(r *root, keys ...string) {
 	for _, k := range keys {
 		if line, ok := strings.CutPrefix(k, ":"); ok && line != "" {
-			send(r, jumpMsg{line})
+			perform(r, r.command(line))
 			continue
 		}
 		send(r, key(k))

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
@@ -18,13 +19,19 @@ type latencyAxis struct {
 // that it stays where it is while the histograms change a little.
 func axisOf(width int, histograms ...[]inspect.Bin) latencyAxis {
 	a := latencyAxis{low: math.Inf(1), high: math.Inf(-1), width: width}
+	full := func(b inspect.Bin) bool { return b.Count > 0 }
 	for _, bins := range histograms {
-		for i, b := range bins {
-			if b.Count > 0 {
-				low, high := binBounds(bins, i)
-				a.low, a.high = min(a.low, low), max(a.high, high)
-			}
+		first := slices.IndexFunc(bins, full)
+		if first < 0 {
+			continue
 		}
+		last := len(bins) - 1
+		for !full(bins[last]) {
+			last--
+		}
+		low, _ := binBounds(bins, first)
+		_, high := binBounds(bins, last)
+		a.low, a.high = min(a.low, low), max(a.high, high)
 	}
 	if a.low > a.high {
 		return latencyAxis{low: 6, high: 9, width: width} // 1 ms to 1 s

@@ -22,7 +22,7 @@ type panel interface {
 	name() string
 	// row draws what comes after the cursor's column.
 	row(l *screen.Line, t *screen.Theme, i int)
-	// goal is what enter jumps to: a line for Go.
+	// goal is what enter goes to: a name for Go.
 	goal(i int) string
 	// empty is what is said where there are no rows.
 	empty() string

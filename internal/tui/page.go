@@ -109,7 +109,7 @@ type (
 type (
 	openMsg  struct{ page Page }
 	closeMsg struct{}
-	jumpMsg  struct{ line string }
+	jumpMsg  struct{ name string }
 	flashMsg struct {
 		text string
 		bad  bool
@@ -122,8 +122,9 @@ func Open(p Page) tea.Cmd { return func() tea.Msg { return openMsg{p} } }
 // Close takes the page in front away, as esc does.
 func Close() tea.Cmd { return func() tea.Msg { return closeMsg{} } }
 
-// Go does what a line typed at `:` does.
-func Go(line string) tea.Cmd { return func() tea.Msg { return jumpMsg{line} } }
+// Go goes to what has a name, wherever it is shown: a worker, a node, a command, a request
+// by its uid, a page by its title.
+func Go(name string) tea.Cmd { return func() tea.Msg { return jumpMsg{name} } }
 
 // Tell shows a short text in the footer for a few seconds.
 func Tell(text string) tea.Cmd { return func() tea.Msg { return flashMsg{text: text} } }

@@ -135,7 +135,7 @@ func (p *commands) Draw(env Env) []string {
 	p.scale(env.Width)
 	lines := append(p.table.Draw(env.Theme, env.Width, env.Height-1), p.totals(env))
 	c := p.table.Selected()
-	height := min(env.Height-len(lines)-1, max(14, env.Height*2/5))
+	height := min(env.Height-len(lines)-1, max(14, env.Height/2))
 	if c == nil || height < previewHeight {
 		return lines
 	}

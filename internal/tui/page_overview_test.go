@@ -243,3 +243,23 @@ func TestPercent(t *testing.T) {
 		t.Error("nothing for NaN")
 	}
 }
+
+// What a peer calls itself is no command of the dashboard.
+func TestNamesAreNotCommands(t *testing.T) {
+	p := small()
+	p.Requests[0].UID, p.Nodes[0].Worker, p.Nodes[0].Name = "q", "quit", "quit/b"
+	for _, name := range []string{"q", "quit", "exit", "theme mono", "write"} {
+		r := dashboard(t, p, "dark", usual)
+		_, cmd := r.Update(Go(name)())
+		for cmd != nil {
+			msg := cmd()
+			if _, quit := msg.(tea.QuitMsg); quit {
+				t.Errorf("going to %q quits", name)
+			}
+			_, cmd = r.Update(msg)
+		}
+		if r.themeName != "dark" {
+			t.Errorf("going to %q changes the theme", name)
+		}
+	}
+}

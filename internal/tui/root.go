@@ -113,7 +113,7 @@ func (r *root) handle(msg tea.Msg) tea.Cmd {
 		r.back()
 		return nil
 	case jumpMsg:
-		return r.command(msg.line)
+		return r.jump(msg.name)
 	case flashMsg:
 		return r.tell(msg.text, msg.bad)
 	case tea.KeyPressMsg:

@@ -148,7 +148,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	press(r, ":nonsense")
 	wants(t, r, `is called "nonsense"`)
-	if _, cmd := r.Update(jumpMsg{"quit"}); cmd == nil || cmd() != (tea.QuitMsg{}) {
+	if cmd := r.command("quit"); cmd == nil || cmd() != (tea.QuitMsg{}) {
 		t.Error("quit does not")
 	}
 }
