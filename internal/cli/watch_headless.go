@@ -25,22 +25,49 @@ func runHeadless(ctx context.Context, opts *watchOptions, w *watched) error {
 		return headlessRecord(ctx, opts, w)
 	}
 	g := &gate{assert: opts.assert, holdFor: opts.holdFor, within: opts.within}
+	if w.replay != nil {
+		return opts.judgeRecording(ctx, w, model, g)
+	}
 	var next time.Time
 	err := w.stream(ctx, judgeEvery, func(u *inspect.Update) (bool, error) {
-		now := time.Now()
 		if u != nil {
-			if w.replay != nil {
-				now = time.UnixMilli(u.At)
-			}
 			model.Apply(*u)
 		}
-		if now.Before(next) && next.Sub(now) <= judgeEvery {
+		now := time.Now()
+		if now.Before(next) {
 			return true, nil
 		}
 		next = now.Add(judgeEvery)
 		done, err := g.judge(model.Picture(now))
 		return !done, err
 	})
+	if err != nil {
+		return err
+	}
+	return g.print(opts)
+}
+
+// judgeRecording judges by the time of the recording, which stands still at its gaps.
+func (opts *watchOptions) judgeRecording(ctx context.Context, w *watched, model *inspect.Model, g *gate) error {
+	const gap = time.Minute
+	var now, next time.Time
+	done := false
+	err := w.stream(ctx, 0, func(u *inspect.Update) (_ bool, err error) {
+		now = time.UnixMilli(u.At)
+		if next.IsZero() || now.Sub(next) > gap {
+			next = now.Add(judgeEvery)
+		}
+		for ; !done && !next.After(now); next = next.Add(judgeEvery) {
+			if done, err = g.judge(model.Picture(next)); err != nil {
+				return false, err
+			}
+		}
+		model.Apply(*u)
+		return !done, nil
+	})
+	if err == nil && !done {
+		_, err = g.judge(model.Picture(now))
+	}
 	if err != nil {
 		return err
 	}
