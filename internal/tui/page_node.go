@@ -20,9 +20,10 @@ type nodePage struct {
 	commands *screen.Table[nodeCommand]
 	linkRows []nodeLink
 	cmdRows  []nodeCommand
-	onLinks  bool // which of the two tables has the cursor
-	linksAt  int  // the line where the links began when last drawn
-	split    int  // and that where the commands did
+	requests []*inspect.Live // in flight from or to the node, oldest first
+	onLinks  bool            // which of the two tables has the cursor
+	linksAt  int             // the line where the links began when last drawn
+	split    int             // and that where the commands did
 }
 
 // nodeLink is a link seen from the node.
@@ -171,6 +172,21 @@ func (p *nodePage) Refresh(env Env) {
 			}
 		}
 	}
+	p.requests = p.requests[:0]
+	for i := range env.Picture.Requests {
+		if r := &env.Picture.Requests[i]; r.Ended.IsZero() && (r.Caller == p.name || r.Target == p.name) {
+			p.requests = append(p.requests, r)
+		}
+	}
+	peers, names := 0, 0
+	for i := range p.linkRows {
+		peers = max(peers, screen.Width(p.linkRows[i].peer)+2) // with its arrow
+	}
+	for i := range p.cmdRows {
+		names = max(names, screen.Width(p.cmdRows[i].name))
+	}
+	p.links.SetWidth(1, peers)
+	p.commands.SetWidth(0, names)
 	p.links.SetRows(p.linkRows)
 	p.commands.SetRows(p.cmdRows)
 }
@@ -241,6 +257,31 @@ func (p *nodePage) Draw(env Env) []string {
 		lines = append(lines, "")
 		p.split = len(lines)
 		lines = append(lines, p.commands.Draw(env.Theme, env.Width, commands-1)...)
+	}
+	return append(lines, p.drawRequests(env, env.Height-len(lines))...)
+}
+
+// drawRequests gives as many of the requests in flight as there is room for.
+func (p *nodePage) drawRequests(env Env, height int) []string {
+	if len(p.requests) == 0 || height < 4 {
+		return nil
+	}
+	t := env.Theme
+	lines := []string{"", screen.NewLine(env.Width, screen.Style{}).Text(" IN FLIGHT", t.Head).String()}
+	for i, r := range p.requests {
+		if len(lines) == height-1 && i < len(p.requests)-1 {
+			more := " and " + plural(len(p.requests)-i, "other")
+			return append(lines, screen.NewLine(env.Width, screen.Style{}).Text(more, t.Muted).String())
+		}
+		arrow, peer := "→ ", r.Target
+		if r.Target == p.name {
+			arrow, peer = "← ", r.Caller
+		}
+		l := screen.NewLine(env.Width, screen.Style{}).Fill(1, screen.Style{})
+		l.Cell(screen.Latency(r.Age), 7, true, t.Text).Fill(2, t.Text)
+		l.Cell(r.Command, min(28, env.Width/3), false, t.Text).Fill(2, t.Text)
+		l.Cell(arrow+peer, min(30, env.Width/3), false, t.Muted).Fill(2, t.Text).Text(r.Phase, t.Muted)
+		lines = append(lines, l.String())
 	}
 	return lines
 }

@@ -147,7 +147,7 @@ func (t *Table[R]) lay(width int) {
 		for i := range t.layout {
 			p := &t.layout[i]
 			c := &t.columns[p.column]
-			if left > 0 && c.Flex && (c.Max == 0 || p.width < c.Max) {
+			if most := t.most(p.column); left > 0 && c.Flex && (most == 0 || p.width < most) {
 				p.width++
 				left--
 				given++
@@ -157,4 +157,13 @@ func (t *Table[R]) lay(width int) {
 			break
 		}
 	}
+}
+
+// most is how wide a flexible column may become; 0 is any width.
+func (t *Table[R]) most(column int) int {
+	const margin = 6
+	if want := t.want[column]; want > 0 {
+		return max(want, t.columns[column].Width) + margin
+	}
+	return t.columns[column].Max
 }
