@@ -7,7 +7,7 @@ ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native)
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
-.PHONY: help build deps test lint fuzz bench interop generate snapshot clean
+.PHONY: help build deps test lint fuzz bench scale interop generate snapshot clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s) or a third of it, two at a time
 
 bench: deps ## comparison with other systems into docs/performance.md; BENCH_FLAGS=-quick is short
 	cd bench && go run . -out ../docs/performance.md $(BENCH_FLAGS)
+
+scale: ## the control plane with 10 to 10,000 nodes into docs/performance.md
+	cd bench && go run . -scale -out ../docs/performance.md
 
 interop: deps ## the tests with JavaScript peers, none skipped
 	MESHCTL_REQUIRE_INTEROP=1 .ci/gotest ./test/interop/...

@@ -44,8 +44,12 @@ func run(ctx context.Context, args []string) error {
 	flags.Func("payload", "only payloads of so many `bytes`", onlyInt(&payloads))
 	flags.Func("in-flight", "only so `many` calls in flight", onlyInt(&inFlights))
 	profile := flags.String("profile", "", "write CPU profiles of Go's processes into this `folder`")
+	scale := flags.Bool("scale", false, "measure the control plane instead; needs -out")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *scale {
+		return runScale(ctx, *out)
 	}
 	if *profile != "" {
 		var err error

@@ -16,7 +16,7 @@ const (
 
 // Colours that people who are colour blind tell apart (Okabe and Ito).
 func colours() []string {
-	return []string{"#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#7fc8a9", "#999999", "#000000", "#cc79a7", "#8c564b"}
+	return []string{"#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#7fc8a9", "#999999", "#000000", "#cc79a7", "#8c564b", "#f0e442", "#5b4ba8", "#b0b0b0"}
 }
 
 func (r *report) plot() []byte {

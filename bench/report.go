@@ -60,7 +60,7 @@ func versions() map[string]string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			switch m.Path {
-			case "google.golang.org/grpc", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/gorilla/websocket", "github.com/zishang520/socket.io/v2", "github.com/flynn/noise":
+			case "google.golang.org/grpc", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/gorilla/websocket", "github.com/lxzan/gws", "github.com/coder/websocket", "github.com/zishang520/socket.io/v2", "github.com/flynn/noise":
 				v[m.Path] = m.Version
 			}
 		}
@@ -128,12 +128,6 @@ func (r *report) targets() []target {
 	return slices.DeleteFunc(all, func(t target) bool { return !t.known })
 }
 
-// What write replaces lies between these lines; what people wrote around them stays.
-const (
-	beginMark = "<!-- begin: written by make bench -->"
-	endMark   = "<!-- end: written by make bench -->"
-)
-
 const preamble = "# Performance\n\n"
 
 func (r *report) write(path string) error {
@@ -141,6 +135,15 @@ func (r *report) write(path string) error {
 	if err := os.WriteFile(plot, r.plot(), 0o644); err != nil {
 		return err
 	}
+	var b bytes.Buffer
+	r.markdown(&b, filepath.Base(plot))
+	return writeBetween(path, "bench", b.Bytes())
+}
+
+// writeBetween replaces what lies between the marks of a target of the Makefile; what people
+// wrote around them stays.
+func writeBetween(path, target string, text []byte) error {
+	beginMark, endMark := "<!-- begin: written by make "+target+" -->", "<!-- end: written by make "+target+" -->"
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -159,7 +162,7 @@ func (r *report) write(path string) error {
 	var b bytes.Buffer
 	b.Write(head)
 	b.WriteString(beginMark + "\n\n")
-	r.markdown(&b, filepath.Base(plot))
+	b.Write(text)
 	b.WriteString("\n" + endMark)
 	b.Write(tail)
 	return os.WriteFile(path, b.Bytes(), 0o644)

@@ -18,19 +18,23 @@ var errNoID = errors.New("a message without an id")
 
 // serveHandler serves WebSocket connections, each on a goroutine.
 func serveHandler(serve func(*websocket.Conn) error) (endpoint, func(), error) {
-	l, err := listen()
-	if err != nil {
-		return endpoint{}, nil, err
-	}
 	upgrader := websocket.Upgrader{ReadBufferSize: 64 << 10, WriteBufferSize: 64 << 10}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveHTTP(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
 			return
 		}
 		defer ws.Close()
 		_ = serve(ws) // the client sees that it ended
-	})}
+	})
+}
+
+func serveHTTP(serve http.HandlerFunc) (endpoint, func(), error) {
+	l, err := listen()
+	if err != nil {
+		return endpoint{}, nil, err
+	}
+	s := &http.Server{Handler: serve}
 	go func() { _ = s.Serve(l) }() // ends with Close
 	return endpoint{Addr: l.Addr().String()}, func() { _ = s.Close() }, nil
 }
@@ -70,19 +74,9 @@ func dialWS(ctx context.Context, e endpoint) (client, error) {
 			waiting.settle(binary.BigEndian.Uint64(message), message[idLen:])
 		}
 	}()
-	var writing sync.Mutex
-	call := func(ctx context.Context, payload []byte) ([]byte, error) {
-		id, answer := waiting.add()
-		message := append(binary.BigEndian.AppendUint64(make([]byte, 0, idLen+len(payload)), id), payload...)
-		writing.Lock()
-		err := ws.WriteMessage(websocket.BinaryMessage, message)
-		writing.Unlock()
-		if err != nil {
-			return nil, err
-		}
-		return waiting.await(ctx, answer)
-	}
-	return client{call, func() { _ = ws.Close() }}, nil
+	return waiting.client(func(_ context.Context, message []byte) error {
+		return ws.WriteMessage(websocket.BinaryMessage, message)
+	}, func() { _ = ws.Close() }), nil
 }
 
 // waiting are the calls in flight of a client.

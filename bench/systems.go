@@ -43,6 +43,8 @@ const (
 	nameNATS      = "nats"
 	nameNATSTLS   = "nats-tls"
 	nameWS        = "websocket"
+	nameGWS       = "websocket-gws"
+	nameCoder     = "websocket-coder"
 	nameWSBatched = "websocket-batched-sealed"
 	nameJS        = "js-socketio"
 	nameJSCryptr  = "js-cryptr"
@@ -58,6 +60,8 @@ func systems() []system {
 		{name: nameNATS, about: "NATS request-reply, server in the responder's process, plaintext", serve: serveNATS(false), dial: dialNATS},
 		{name: nameNATSTLS, about: "the same with TLS 1.3", serve: serveNATS(true), dial: dialNATS},
 		{name: nameWS, about: "bare WebSocket (gorilla), one message per call, plaintext", serve: serveWS, dial: dialWS},
+		{name: nameGWS, about: "the same with lxzan/gws", serve: serveGWS, dial: dialGWS, fits: fitsLibraries},
+		{name: nameCoder, about: "the same with coder/websocket", serve: serveCoder, dial: dialCoder, fits: fitsLibraries},
 		{name: nameWSBatched, about: "bare WebSocket (gorilla), batches, AES-GCM per batch: the yardstick", serve: serveBatched, dial: dialBatched},
 		{name: nameJS, about: "JavaScript socket.io 4 echo with acknowledgement, plaintext", js: "plain"},
 		{name: nameJSCryptr, about: "JavaScript socket.io 4, each message sealed by cryptr, as the original does", js: "cryptr",
