@@ -127,7 +127,9 @@ func runEvents(ctx context.Context, opts *eventsOptions) error {
 
 func writeEvent(w io.Writer, e *inspect.Event, as format) error {
 	if as == formatJSON {
-		return writeJSON(w, e, false)
+		utc := *e
+		utc.At = e.At.UTC()
+		return writeJSON(w, utc, false)
 	}
 	var about []string
 	if e.Node != "" {

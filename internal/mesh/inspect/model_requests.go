@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -61,8 +62,9 @@ func (r *row) phase() string {
 	return r.out.phase
 }
 
-// keyOf gives the key of a request that n reports, with n at its own end.
-func keyOf(n *nodeState, q *Request) (rowKey, bool) {
+// keyOf gives the key of a request that n reports, with n at its own end. Requests
+// without a uid, which nobody waits for, are told apart by their place in the table.
+func keyOf(n *nodeState, uid string, q *Request) (rowKey, bool) {
 	switch q.Dir {
 	case Out:
 		q.Caller = n.name
@@ -71,7 +73,7 @@ func keyOf(n *nodeState, q *Request) (rowKey, bool) {
 	default:
 		return rowKey{}, false
 	}
-	return rowKey{q.UID, q.Caller, q.Target}, q.UID != ""
+	return rowKey{uid, q.Caller, q.Target}, uid != ""
 }
 
 // foldTable takes the requests that n has under way.
@@ -84,8 +86,14 @@ func (m *Model) foldTable(n *nodeState, r *Report) {
 	}
 	before := n.table
 	n.table = make([]*row, 0, len(list))
+	anonymous := 0
 	for i := range list {
-		if row := m.under(n, &list[i]); row != nil {
+		uid := list[i].UID
+		if uid == "" {
+			anonymous++
+			uid = "#" + strconv.Itoa(anonymous) // no valid uid, and none that is shown
+		}
+		if row := m.under(n, uid, &list[i]); row != nil {
 			n.table = append(n.table, row)
 		}
 	}
@@ -100,9 +108,9 @@ func (m *Model) foldTable(n *nodeState, r *Report) {
 }
 
 // under notes that n has q under way.
-func (m *Model) under(n *nodeState, q *Request) *row {
+func (m *Model) under(n *nodeState, uid string, q *Request) *row {
 	t := &m.requests
-	key, ok := keyOf(n, q)
+	key, ok := keyOf(n, uid, q)
 	if !ok {
 		return nil
 	}
@@ -118,10 +126,17 @@ func (m *Model) under(n *nodeState, q *Request) *row {
 		t.fresh = append(t.fresh, w)
 	case q.Dir == Out && w.out.node == nil && w.started.Sub(started) > 20*time.Millisecond:
 		w.started, t.resort = started, true // the caller knows when it began
+	case q.UID == "" && started.Sub(w.started).Abs() > 200*time.Millisecond:
+		w.started, t.resort = started, true // another one has taken its place
+		w.live.Request = *q
 	}
+	w.unflash()
 	e := w.end(q.Dir)
 	e.node, e.gen, e.phase = n, n.tableGen, q.Phase
 	l := &w.live
+	if q.Dir == In && q.Kind == KindQueued && l.Code == "" {
+		l.Ended, l.Took = time.Time{}, 0 // the caller only knows that it was accepted
+	}
 	if q.Payload != nil {
 		l.Payload, l.Cut = q.Payload, q.Cut
 	}
@@ -144,12 +159,12 @@ func (m *Model) under(n *nodeState, q *Request) *row {
 // finished takes a request that ended at n.
 func (m *Model) finished(n *nodeState, q *Request) {
 	t := &m.requests
-	key, ok := keyOf(n, q)
-	if !ok {
-		return
-	}
 	if q.Code != "" {
 		m.requestFailed(n, q)
+	}
+	key, ok := keyOf(n, q.UID, q)
+	if !ok {
+		return
 	}
 	w := t.rows[key]
 	if w == nil {
@@ -164,9 +179,13 @@ func (m *Model) finished(n *nodeState, q *Request) {
 	}
 	*w.end(q.Dir) = rowEnd{}
 	l := &w.live
-	if q.Dir == In && w.out.node != nil && l.Ended.IsZero() {
+	switch {
+	case q.Dir == In && w.out.node != nil && l.Ended.IsZero():
 		l.Phase = PhaseResponding // the caller has yet to hear of it
-	} else {
+	case q.Dir == Out && q.Kind == KindQueued && q.Code == "" && w.in.node != nil:
+		l.Phase = w.in.phase // it was accepted, and is not done
+		return
+	default:
 		if l.Ended.IsZero() {
 			l.Ended = m.ago(q.EndedAgo)
 		}
@@ -199,6 +218,8 @@ func (m *Model) vanished(w *row, e *rowEnd, sampled bool) {
 	*e = rowEnd{}
 	l := &w.live
 	switch {
+	case w.live.UID == "":
+		m.requests.remove(w)
 	case !l.Ended.IsZero():
 	case !caller && w.out.node != nil:
 		l.Phase = PhaseResponding
@@ -236,9 +257,7 @@ func (t *requestTable) remove(w *row) {
 	}
 	w.gone = true
 	delete(t.rows, w.key)
-	if w.flash != nil {
-		*w.flash--
-	}
+	w.unflash()
 }
 
 // sweep brings order up to date, and appends what is to be shown, the oldest first, to
@@ -301,6 +320,14 @@ func mergeRows(a, b []*row) []*row {
 		}
 	}
 	return a
+}
+
+// unflash counts a request no longer among those that were never seen under way.
+func (w *row) unflash() {
+	if w.flash != nil {
+		*w.flash--
+		w.flash = nil
+	}
 }
 
 // expire takes a request away that ended a while ago. One that its caller has given up

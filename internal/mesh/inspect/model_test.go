@@ -193,3 +193,46 @@ func TestRequestsAreJoined(t *testing.T) {
 		t.Errorf("%+v", p.Requests)
 	}
 }
+
+func TestQueuedRequestsGoOnWhenTheyAreAccepted(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	queued := func(dir, phase string) Request {
+		q := request(dir, "u1", 20, phase)
+		q.Kind = KindQueued
+		return q
+	}
+	accepted := Report{Full: true, Finished: []Request{queued(Out, PhaseDone)}, FinishedOf: 1}
+	waiting := Report{Full: true, InFlight: table(queued(In, PhaseQueued))}
+	for _, callerFirst := range []bool{true, false} {
+		if callerFirst {
+			w.report("shop/1", accepted)
+			w.report("billing/1", waiting)
+		} else {
+			w.report("billing/1", waiting)
+			w.report("shop/1", accepted)
+		}
+		p := w.picture()
+		if len(p.Requests) != 1 || p.Requests[0].Phase != PhaseQueued || !p.Requests[0].Ended.IsZero() {
+			t.Fatalf("caller first %t: %+v", callerFirst, p.Requests)
+		}
+		w.report("billing/1", Report{Finished: []Request{queued(In, PhaseDone)}, FinishedOf: 1, InFlight: table()})
+		if p := w.picture(); len(p.Requests) != 1 || p.Requests[0].Phase != PhaseDone {
+			t.Fatalf("caller first %t: %+v", callerFirst, p.Requests)
+		}
+		w.pass(2 * time.Second)
+		w.picture()
+	}
+}
+
+func TestRequestsThatNobodyWaitsForAreShown(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	w.report("billing/1", Report{Full: true, InFlight: table(request(In, "", 3000, PhaseRunning), request(In, "", 1000, PhaseRunning))})
+	if p := w.picture(); len(p.Requests) != 2 || p.Requests[0].Age != 3*time.Second || p.Requests[1].Age != time.Second || p.Requests[0].UID != "" {
+		t.Fatalf("%+v", p.Requests)
+	}
+	w.pass(time.Second)
+	w.report("billing/1", Report{InFlight: table(request(In, "", 2000, PhaseRunning)), Finished: []Request{request(In, "", 3500, PhaseDone)}, FinishedOf: 1})
+	if p := w.picture(); len(p.Requests) != 1 || p.Requests[0].Age != 2*time.Second {
+		t.Fatalf("%+v", p.Requests)
+	}
+}
