@@ -51,7 +51,7 @@ type peerState struct {
 // foldLinks takes the links of a report. Where live, what its counters grew by happened
 // just now.
 func (m *Model) foldLinks(n *nodeState, r *Report, live bool) {
-	if r.Full {
+	if r.Full && !r.Partial {
 		listed := make(map[string]bool, len(r.Links))
 		for i := range r.Links {
 			listed[r.Links[i].ID] = true

@@ -185,7 +185,7 @@ func (m *Model) foldReport(r *Report) {
 	for i := range r.Commands {
 		m.foldCount(n, &r.Commands[i], live)
 	}
-	if r.Full {
+	if r.Full && !r.Partial {
 		for key, c := range n.counters {
 			if c.gen != n.tableGen {
 				m.setInFlight(c, 0)
@@ -342,7 +342,7 @@ func (m *Model) setInFlight(c *counter, n int) {
 }
 
 func (m *Model) foldQueues(n *nodeState, r *Report) {
-	if r.Full {
+	if r.Full && !r.Partial {
 		clear(n.queues)
 	}
 	for _, q := range r.Queues {

@@ -23,8 +23,8 @@ type observation struct {
 
 	tallies map[*Tally]*told
 	turn    int // which command comes first when not all fit
-	links   map[string]toldLink
-	queues  map[string]QueueCount
+	linked  map[string]toldLink
+	queued  map[string]QueueCount
 	table   uint64    // hash of the requests in flight
 	tableIn time.Time // when gathering them is affordable again
 }
@@ -48,8 +48,8 @@ type toldLink struct {
 func (o *observation) begin(every time.Duration) {
 	o.every, o.full = every, true
 	o.tallies = make(map[*Tally]*told)
-	o.links = make(map[string]toldLink)
-	o.queues = make(map[string]QueueCount)
+	o.linked = make(map[string]toldLink)
+	o.queued = make(map[string]QueueCount)
 	o.table, o.tableIn = 0, time.Time{}
 }
 
@@ -108,8 +108,11 @@ func (m *maker) fits(bytes int) bool {
 func (m *maker) make() *Report {
 	r := &Report{Instance: m.subject.Instance(), Full: m.full, EveryMillis: m.every.Milliseconds()}
 	m.fits(200)
+	links := m.subject.Links()
+	m.links(r, links)
+	m.queues(r)
 	m.commands(r)
-	m.linksAndQueues(r)
+	m.traffic(r, links)
 	m.inFlight(r)
 	m.logs(r)
 	m.ended(r)
@@ -119,8 +122,8 @@ func (m *maker) make() *Report {
 	return r
 }
 
-// commands says which counters changed. A Full report has them all, and of their
-// histograms those that fit. Others have some commands whole; the rest has its turn in the
+// commands says which counters changed. A Full report has all that fit, and of their
+// histograms those for which there is room then. Others have some commands whole; the rest has its turn in the
 // reports that follow.
 func (m *maker) commands(r *Report) {
 	tallies := m.Meter.tallies()
@@ -146,6 +149,7 @@ func (m *maker) commands(r *Report) {
 		size := 150 + len(count.Command) + 28*len(count.Errors)
 		whole := m.partly(&count, size)
 		if !m.fits(size + bucketSize*len(count.Latency)) {
+			r.Partial = r.Full
 			continue
 		}
 		m.tallies[t] = was
@@ -204,38 +208,75 @@ func same(a, b CommandCount) bool {
 		a.BytesIn == b.BytesIn && a.BytesOut == b.BytesOut && maps.Equal(a.Errors, b.Errors)
 }
 
-func (m *maker) linksAndQueues(r *Report) {
-	present := make(map[string]bool)
-	for _, l := range m.subject.Links() {
-		present[l.ID] = true
-		was, ok := m.links[l.ID]
-		if m.now.Sub(was.at) < time.Second {
-			// Its traffic changes all the time, and counters of commands say more.
-			was.InFlight, was.Sent, was.Received = l.InFlight, l.Sent, l.Received
-		}
-		if ok && was.LinkCount == l || !m.fits(200+len(l.ID)+len(l.Peer)) {
-			continue
-		}
-		m.links[l.ID] = toldLink{l, m.now}
-		r.Links = append(r.Links, l)
+// links says which links came, went or drain. In a Full report they take half of the room at
+// most; then the others follow.
+func (m *maker) links(r *Report, links []LinkCount) {
+	if m.full {
+		spare := m.room / 2
+		m.room -= spare
+		defer func() { m.room += spare }()
 	}
-	for id := range m.links {
+	present := make(map[string]bool)
+	for _, l := range links {
+		present[l.ID] = true
+		was, ok := m.linked[l.ID]
+		was.InFlight, was.Sent, was.Received = l.InFlight, l.Sent, l.Received
+		if !ok || was.LinkCount != l {
+			m.link(r, l)
+		}
+	}
+	for id := range m.linked {
 		if !present[id] && m.fits(8+len(id)) {
-			delete(m.links, id)
+			delete(m.linked, id)
 			r.Unlinked = append(r.Unlinked, id)
 		}
 	}
 	slices.Sort(r.Unlinked)
+}
+
+func (m *maker) link(r *Report, l LinkCount) {
+	if !m.fits(150 + len(l.ID) + len(l.Peer)) {
+		r.Partial = r.Full
+		return
+	}
+	m.linked[l.ID] = toldLink{l, m.now}
+	r.Links = append(r.Links, l)
+}
+
+// traffic says how much went over links: of each not more than once a second, and in a
+// quarter of the room, because counters of commands say more. It changes links.
+func (m *maker) traffic(r *Report, links []LinkCount) {
+	if m.full {
+		return
+	}
+	spare := m.room - m.room/4
+	m.room -= spare
+	defer func() { m.room += spare }()
+	links = slices.DeleteFunc(links, func(l LinkCount) bool {
+		was, ok := m.linked[l.ID]
+		return !ok || was.LinkCount == l || m.now.Sub(was.at) < time.Second
+	})
+	slices.SortStableFunc(links, func(a, b LinkCount) int { return m.linked[a.ID].at.Compare(m.linked[b.ID].at) })
+	for _, l := range links {
+		m.link(r, l)
+	}
+}
+
+func (m *maker) queues(r *Report) {
 	for _, q := range m.subject.Queues() {
-		was, ok := m.queues[q.Command]
+		was, ok := m.queued[q.Command]
 		// That its oldest entry has become older is no news.
 		age := q.OldestMillis - was.OldestMillis
 		was.OldestMillis = q.OldestMillis
 		passed := m.now.Sub(m.sent).Milliseconds()
-		if ok && was == q && age >= 0 && age <= passed+1000 || !m.fits(120+len(q.Command)) {
+		if ok && was == q && age >= 0 && age <= passed+1000 {
 			continue
 		}
-		m.queues[q.Command] = q
+		if !m.fits(120 + len(q.Command)) {
+			r.Partial = r.Full
+			continue
+		}
+		m.queued[q.Command] = q
 		r.Queues = append(r.Queues, q)
 	}
 }

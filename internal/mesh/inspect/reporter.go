@@ -41,7 +41,7 @@ type Row struct {
 type Subject interface {
 	// Instance changes when the node restarts.
 	Instance() string
-	// Links describes the links as they are now.
+	// Links describes the links as they are now. The caller owns the slice.
 	Links() []LinkCount
 	// InFlight gives the oldest requests under way, oldest first, at most so many, and
 	// how many there are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ type subject struct {
 }
 
 func (s *subject) Instance() string   { return "i-1" }
-func (s *subject) Links() []LinkCount { return s.links }
+func (s *subject) Links() []LinkCount { return slices.Clone(s.links) }
 func (s *subject) InFlight(atMost int) ([]Row, int) {
 	return s.rows[:min(atMost, len(s.rows))], s.total
 }
@@ -270,6 +271,55 @@ func TestFullReportOfManyCommands(t *testing.T) {
 			if n != c.OK || n < 300 {
 				t.Errorf("%s: %d of %d are in its histogram", name, n, c.OK)
 			}
+		}
+	})
+}
+
+func TestManyLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(subject)
+		for i := range 1000 {
+			n.links = append(n.links, LinkCount{ID: fmt.Sprintf("%036d", i), Peer: fmt.Sprintf("worker/%d", i), Kind: wire.KindMeshctl, Transport: "native", Since: 1763850000000})
+		}
+		r := NewReporter(n)
+		s, order, stop := run(t, r)
+		defer stop()
+		order(0)
+		first := s.take()[0]
+		if !first.Full || !first.Partial || len(first.Links) < 100 {
+			t.Errorf("%d links, full %v, partial %v", len(first.Links), first.Full, first.Partial)
+		}
+		tally := r.Meter.Command("a.b", Out).Tally(false)
+		for range 100 {
+			n.links[999].Draining = !n.links[999].Draining
+			for i := range n.links {
+				n.links[i].Sent++
+			}
+			tally.Start(1)
+			advance(100 * time.Millisecond)
+		}
+		seen := map[string]LinkCount{}
+		for _, l := range first.Links {
+			seen[l.ID] = l
+		}
+		commands := 0
+		for _, rep := range s.take() {
+			if rep.Full || rep.Partial {
+				t.Error("another full report")
+			}
+			commands += len(rep.Commands)
+			for _, l := range rep.Links {
+				seen[l.ID] = l
+			}
+		}
+		old := 0
+		for _, l := range seen {
+			if l.Sent < 50 {
+				old++
+			}
+		}
+		if len(seen) != 1000 || old > 0 || commands < 20 {
+			t.Errorf("%d links, %d with old numbers, counters told %d times", len(seen), old, commands)
 		}
 	})
 }

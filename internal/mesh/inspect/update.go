@@ -51,6 +51,9 @@ type Report struct {
 	Instance string `json:"instance"`       // changes when the node restarts: counters begin anew
 	Seq      uint64 `json:"seq"`            // by one from report to report
 	Full     bool   `json:"full,omitempty"` // everything that is not listed here is gone
+	// Partial says of a Full report that not everything found room: what is not listed may
+	// well be there, and follows.
+	Partial bool `json:"partial,omitempty"`
 	// EveryMillis is how often the node reports at present.
 	EveryMillis int64 `json:"every"`
 

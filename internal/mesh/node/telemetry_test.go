@@ -21,9 +21,9 @@ import (
 
 // watch watches a mesh and keeps the latest that each node said. look is called with that,
 // again and again, until it returns true.
-func watch(t *testing.T, m *meshtest.Mesh) (await func(what string, look func(map[string]*told) bool)) {
+func watch(t *testing.T, m *meshtest.Mesh) (w *node.Watcher, await func(what string, look func(map[string]*told) bool)) {
 	t.Helper()
-	w, err := node.Watch(t.Context(), node.Config{Keys: meshtest.Keys, Master: m.Addr, Logger: meshtest.Log(t, "watcher"), Link: m.Link})
+	w, err := node.Watch(t.Context(), m.OperatorConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func watch(t *testing.T, m *meshtest.Mesh) (await func(what string, look func(ma
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	return func(what string, look func(map[string]*told) bool) {
+	return w, func(what string, look func(map[string]*told) bool) {
 		t.Helper()
 		meshtest.WaitFor(t, func() bool {
 			mu.Lock()
@@ -59,9 +59,10 @@ func watch(t *testing.T, m *meshtest.Mesh) (await func(what string, look func(ma
 		}, func() string {
 			mu.Lock()
 			defer mu.Unlock()
-			text, _ := json.Marshal(all["shop/s1"])
-			other, _ := json.Marshal(all["billing/b1"])
-			return what + "; shop/s1: " + string(text) + "; billing/b1: " + string(other)
+			for name, n := range all {
+				what += fmt.Sprintf("\n%s: %s", name, n.text[max(0, len(n.text)-5):])
+			}
+			return what
 		})
 	}
 }
@@ -80,6 +81,12 @@ type told struct {
 func (n *told) fold(r *inspect.Report) {
 	text, _ := json.Marshal(r)
 	n.text = append(n.text, string(text))
+	if r.Full {
+		clear(n.commands)
+		clear(n.links)
+		clear(n.buckets)
+		n.inFlight = nil
+	}
 	for _, c := range r.Commands {
 		n.commands[counterName(c)] = c
 		for _, b := range c.Latency {
@@ -162,7 +169,7 @@ func TestTelemetryCountsCalls(t *testing.T) {
 		if _, err := op.Call(t.Context(), "billing.echo", nil, node.CallOptions{Only: []string{"b1"}}); err != nil {
 			t.Fatal(err)
 		}
-		await := watch(t, m)
+		w, await := watch(t, m)
 		await("counters", func(all map[string]*told) bool {
 			s1, b1, b2, m1 := all["shop/s1"], all["billing/b1"], all["billing/b2"], all["mailer/m1"]
 			return s1 != nil && b1 != nil && b2 != nil && m1 != nil &&
@@ -203,11 +210,6 @@ func TestTelemetryCountsCalls(t *testing.T) {
 			}
 			return false
 		})
-		w, err := node.Watch(t.Context(), node.Config{Keys: meshtest.Keys, Master: m.Addr, Logger: meshtest.Log(t, "watcher"), Link: m.Link})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
 		if err := w.Cancel(t.Context(), "shop/s1", uid); err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +333,7 @@ billing:
 	})
 	s := m.Join("shop", "s1", payloads)
 	meshtest.AwaitPeers(t, s, "billing/b1")
-	await := watch(t, m)
+	_, await := watch(t, m)
 	await("the first reports", func(all map[string]*told) bool { return len(all) == 2 })
 	done := make(chan error, 1)
 	go func() {
@@ -369,7 +371,7 @@ func TestTelemetryUnderLoad(t *testing.T) {
 	s := m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, s, "billing/b1")
 	began := time.Now()
-	await := watch(t, m)
+	_, await := watch(t, m)
 	await("the first reports", func(all map[string]*told) bool { return len(all) == 2 })
 	var called atomic.Int64
 	var callers sync.WaitGroup
