@@ -31,6 +31,25 @@ func can[P any](r *root) bool {
 func rootActions() []action {
 	return []action{
 		{Binding{Keys: []string{"esc"}, Help: "back", Hint: true}, func(r *root) bool { return len(r.tabs[r.tab]) > 1 || filtered(r) }, quiet(func(r *root) { r.back() })},
+		{Binding{Keys: []string{"space"}, Help: "play, stop", Hint: true}, replaying, func(r *root, _ string) tea.Cmd { return r.steer(playStop) }},
+		{Binding{Keys: []string{"left", "right"}, Show: "←/→", Help: "step 1 s back, forth", Hint: true}, replaying, func(r *root, key string) tea.Cmd {
+			if key == "left" {
+				return r.steer(stepBack)
+			}
+			return r.steer(stepForth)
+		}},
+		{Binding{Keys: []string{"shift+left", "shift+right"}, Show: "⇧←/→", Help: "step 10 s"}, replaying, func(r *root, key string) tea.Cmd {
+			if key == "shift+left" {
+				return r.steer(leapBack)
+			}
+			return r.steer(leapForth)
+		}},
+		{Binding{Keys: []string{"-", "+", "="}, Show: "-/+", Help: "slower, faster", Hint: true}, replaying, func(r *root, key string) tea.Cmd {
+			if key == "-" {
+				return r.steer(slower)
+			}
+			return r.steer(faster)
+		}},
 		{Binding{Keys: []string{"/"}, Help: "filter", Hint: true}, can[Filterer], quiet((*root).askFilter)},
 		{Binding{Keys: []string{"x"}, Help: "cancel the request", Hint: true}, cancelable, quiet((*root).askCancel)},
 		{Binding{Keys: []string{"c"}, Help: "call the command", Hint: true}, callable, func(r *root, _ string) tea.Cmd {
@@ -54,25 +73,6 @@ func rootActions() []action {
 				return r.tell("mouse on", false)
 			}
 			return r.tell("mouse off: the terminal selects text; m turns it on again", false)
-		}},
-		{Binding{Keys: []string{"space"}, Help: "play, stop", Hint: true}, replaying, func(r *root, _ string) tea.Cmd { return r.steer(playStop) }},
-		{Binding{Keys: []string{"left", "right"}, Show: "←/→", Help: "step 1 s back, forth", Hint: true}, replaying, func(r *root, key string) tea.Cmd {
-			if key == "left" {
-				return r.steer(stepBack)
-			}
-			return r.steer(stepForth)
-		}},
-		{Binding{Keys: []string{"shift+left", "shift+right"}, Show: "⇧←/→", Help: "step 10 s"}, replaying, func(r *root, key string) tea.Cmd {
-			if key == "shift+left" {
-				return r.steer(leapBack)
-			}
-			return r.steer(leapForth)
-		}},
-		{Binding{Keys: []string{"-", "+", "="}, Show: "-/+", Help: "slower, faster", Hint: true}, replaying, func(r *root, key string) tea.Cmd {
-			if key == "-" {
-				return r.steer(slower)
-			}
-			return r.steer(faster)
 		}},
 		{Binding{Keys: []string{"ctrl+l"}, Help: "draw anew"}, nil, func(*root, string) tea.Cmd { return tea.ClearScreen }},
 		{Binding{Keys: []string{"?"}, Help: "help", Hint: true}, nil, quiet((*root).showHelp)},

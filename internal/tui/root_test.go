@@ -103,7 +103,7 @@ func TestFreezeStopsThePicture(t *testing.T) {
 
 func TestMasterLost(t *testing.T) {
 	r := dashboard(t, tuitest.Lost(13, 60), "dark", usual)
-	wants(t, r, "master lost 42s ago: read: connection reset by peer", "what you see is old")
+	wants(t, r, "master lost 42s ago, reconnecting; what you see is old · read: connection reset by peer")
 	press(r, ":connections")
 	wants(t, r, "○  billing/1", "stale")
 }

@@ -185,11 +185,11 @@ func (r *root) titleLine(env Env) string {
 		if !r.picture.Since.IsZero() {
 			text += " " + screen.Span(r.picture.At.Sub(r.picture.Since)) + " ago"
 		}
-		if reason := r.picture.Status.Reason; reason != "" {
-			text += ": " + reason
-		}
 		if r.timeline == nil {
-			text += " · reconnecting; what you see is old"
+			text += ", reconnecting; what you see is old"
+		}
+		if reason := r.picture.Status.Reason; reason != "" {
+			text += " · " + reason
 		}
 		return screen.NewLine(r.width, t.Banner).Text(text, screen.Style{}).String()
 	}
