@@ -3,7 +3,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  := github.com/goreleaser/goreleaser/v2@v2.14.0
 FUZZTIME    ?= 30s
-ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native)
+ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native node)
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
