@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"golang.org/x/term"
 )
 
@@ -30,6 +31,7 @@ type App struct {
 
 // NewApp is the App of this process.
 func NewApp(build Build) *App {
+	queue.QuietRedis()
 	return &App{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		OutIsTerminal: term.IsTerminal(int(os.Stdout.Fd())),

@@ -147,7 +147,12 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	if err != nil {
 		return err
 	}
-	op, err := opts.app.connect(ctx, opts.cfg)
+	nc, err := opts.app.operatorConfig(opts.cfg)
+	if err != nil {
+		return err
+	}
+	nc.Redis, nc.Mesh = opts.cfg.Redis, opts.cfg.Mesh
+	op, err := node.Connect(ctx, nc)
 	if err != nil {
 		return err
 	}

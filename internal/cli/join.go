@@ -117,6 +117,8 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Queue:         cfg.Queue,
 		DataDir:       cfg.DataDir,
 		StateDir:      cfg.StateDir(),
+		Redis:         cfg.Redis,
+		Mesh:          cfg.Mesh,
 		DrainTimeout:  cfg.DrainTimeout,
 		Hooks:         hooks.bind(context.WithoutCancel(ctx)),
 		Version:       app.Build.Version,

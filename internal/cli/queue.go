@@ -96,8 +96,9 @@ func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.Qu
 		return nil, err
 	}
 	var answers []queueAnswer
+	shared := map[string]bool{} // workers whose queue has answered for all variants
 	for _, n := range nodes {
-		if n.Kind != wire.KindMeshctl || opts.worker != "" && n.Worker != opts.worker || len(opts.only) > 0 && !slices.Contains(opts.only, n.Variant) {
+		if shared[n.Worker] || n.Kind != wire.KindMeshctl || opts.worker != "" && n.Worker != opts.worker || len(opts.only) > 0 && !slices.Contains(opts.only, n.Variant) {
 			continue
 		}
 		a := queueAnswer{Worker: n.Worker, Variant: n.Variant}
@@ -109,6 +110,7 @@ func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.Qu
 			return nil, err
 		}
 		answers = append(answers, a)
+		shared[n.Worker] = err == nil && reply.Shared
 	}
 	if len(answers) == 0 {
 		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}

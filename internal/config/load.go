@@ -85,6 +85,8 @@ type Config struct {
 	QueueDepth      int           `mapstructure:"queue-depth"`
 	Queue           string        `mapstructure:"queue"`
 	DataDir         string        `mapstructure:"data-dir"`
+	Redis           string        `mapstructure:"redis"`
+	Mesh            string        `mapstructure:"mesh"`
 	MaxInFlight     int           `mapstructure:"max-in-flight"`
 	InspectPayloads bool          `mapstructure:"inspect-payloads"`
 	OnConnected     string        `mapstructure:"on-connected"`
@@ -230,7 +232,11 @@ func effective(v *viper.Viper, s Setting, sources map[string]string, env Environ
 	if source == "" {
 		source = sourceDefault
 	}
-	return Value{s.Key, v.GetString(s.Key), source}
+	text := v.GetString(s.Key)
+	if s.Shown != nil && text != "" {
+		text = s.Shown(text)
+	}
+	return Value{s.Key, text, source}
 }
 
 // joinMasterPort gives the master the port of MASTER_SOCKET_PORT where it has none,

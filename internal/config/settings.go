@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +66,9 @@ type Setting struct {
 	Usage    string   // one line
 	Example  string   // in the sample configuration file, where the default says too little
 	Secret   bool     // environment only: neither a flag nor a line of the configuration file
-	NoFlag   bool     // an argument of its command instead of a flag
+	// Shown is the text without what nobody may see, where config show has it; nil: the text.
+	Shown    func(text string) string
+	NoFlag   bool // an argument of its command instead of a flag
 	Choices  []string
 	Min, Max int64 // of ints, bytes and durations (nanoseconds); unchecked when both are 0
 	// Check refuses further texts. It is not asked about the empty text.
@@ -208,6 +212,10 @@ func Settings() []Setting {
 			Usage: "`number` of queued requests that may wait, per command whose schema has no max_depth"},
 		{Key: "queue", Kind: KindString, Default: node.QueueEmbedded, Choices: []string{node.QueueEmbedded, node.QueueMemory}, Commands: []string{CmdJoin},
 			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends"},
+		{Key: "redis", Kind: KindString, Commands: []string{CmdJoin, CmdCall}, Check: checkRedis, Shown: withoutPassword, Example: "redis://redis.example.com:6379/0",
+			Usage: "`URL` of the Redis (6.2 or later) that has the queues, instead of this node: redis, rediss or unix; to call, puts jobs of queued commands there"},
+		{Key: "mesh", Kind: KindString, Default: "mesh", Commands: []string{CmdJoin, CmdCall}, Check: checkMeshName,
+			Usage: "`name` of the mesh in Redis; meshes with different names share nothing"},
 		{Key: "data-dir", Kind: KindPath, Commands: []string{CmdJoin}, Example: "/var/lib/meshctl/worker-1",
 			Usage: "`folder` of this node alone, for its queues; default: one by worker and variant in the user's state folder"},
 		{Key: "max-in-flight", Kind: KindInt, Default: "4096", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
@@ -235,6 +243,25 @@ func Settings() []Setting {
 			Usage: "`format` of the log on stderr: text, or json with one line per event"},
 	}
 }
+
+// checkRedis never quotes the text: it may have a password.
+func checkRedis(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
+		return errors.New("it is no URL such as redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH")
+	}
+	return nil
+}
+
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return redacted
+	}
+	return u.Redacted()
+}
+
+func checkMeshName(text string) error { return schema.ValidWorker(text) }
 
 // checkMaster accepts HOST[:PORT].
 func checkMaster(text string) error {

@@ -149,6 +149,8 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	result := &Result{Target: name, Worker: to.worker, Command: cmd.Name, Delivery: cmd.Delivery, Responds: responds, UID: drawUID()}
 	a := asking{cmd: cmd, payload: payload, opts: opts, started: started, deadline: c.deadline(ctx, opts.Timeout, started), result: result, responds: responds, meta: meta, meter: to.meter}
 	switch {
+	case sel.IsZero() && c.outbox.takes(cmd, meta):
+		err = c.viaRedis(ctx, &a)
 	case cmd.Delivery == schema.Broadcast:
 		err = c.broadcast(ctx, &a, sel, r)
 	case to.ring != nil && sel.IsZero():

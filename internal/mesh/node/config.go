@@ -50,6 +50,10 @@ type Config struct {
 
 	// Queue is where queued requests wait: QueueMemory (default) or QueueEmbedded.
 	Queue string
+	// Redis is the URL of the Redis that has the queues instead, of this worker and of those
+	// that it calls; see queue.RedisConfig. Mesh tells meshes in one Redis apart. With it an operator
+	// puts jobs into queues of workers that are not there.
+	Redis, Mesh string
 	// DataDir is the node's own folder for QueueEmbedded; default: one below StateDir by worker
 	// and variant. New locks it, the end of Run releases it.
 	DataDir, StateDir string

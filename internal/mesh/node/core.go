@@ -51,6 +51,8 @@ type core struct {
 	own      *schema.Worker
 	handlers *handler.Set
 	queues   *queues
+
+	outbox *outbox // nil without Redis
 	// telemetry counts; nil for operators.
 	telemetry *telemetry
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -73,6 +74,9 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{core: c, listening: make(chan struct{}), connected: make(chan struct{}), started: time.Now()}
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
 	n.own = own
+	if r, ok := store.(*queue.Redis); ok {
+		n.outbox = newOutbox(r)
+	}
 	n.kill = c.stop
 	n.handlers, err = handler.NewSet(own, handler.Config{
 		Env: handler.Env{Status: n.Status, Caller: n}, SchemaDir: cfg.SchemaDir, Logger: c.log,

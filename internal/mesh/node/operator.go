@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -62,9 +63,22 @@ func newOperator(cfg Config) (*Operator, error) {
 	if cfg.Variant == "" {
 		cfg.Variant = "op-" + uuid.NewString()[:8]
 	}
+	var store *queue.Redis
+	if cfg.Redis != "" {
+		var err error
+		if store, err = openRedis(&cfg); err != nil {
+			return nil, err
+		}
+	}
 	c, err := newCore(cfg)
 	if err != nil {
+		if store != nil {
+			err = errors.Join(err, store.Close())
+		}
 		return nil, err
+	}
+	if store != nil {
+		c.outbox = newOutbox(store)
 	}
 	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{}), openings: openings{byTarget: make(map[openingTarget]*opening)}}
 	c.self.Worker = wire.OperatorWorker
@@ -167,6 +181,9 @@ func (o *Operator) Close() {
 	o.stop()
 	o.wg.Wait()
 	o.retiring.Wait()
+	if o.outbox != nil {
+		_ = o.outbox.store.Close()
+	}
 }
 
 // Schema is the schema in force: the master's, or the configured one with a

@@ -55,7 +55,7 @@ func (qs *queues) control(ctx context.Context, r wire.QueueRequest) (*wire.Queue
 	if limit <= 0 || limit > wire.MaxQueueEntries {
 		limit = wire.MaxQueueEntries
 	}
-	var out wire.QueueReply
+	out := wire.QueueReply{Shared: q.Stats().Shared}
 	var err error
 	var entries []queue.Entry
 	switch r.Op {
@@ -75,7 +75,7 @@ func (qs *queues) control(ctx context.Context, r wire.QueueRequest) (*wire.Queue
 	case wire.QueuePurge:
 		out.Count, err = q.Purge(ctx)
 	case wire.QueueClose, wire.QueueOpen:
-		q.SetClosed(r.Op == wire.QueueClose)
+		err = q.SetClosed(ctx, r.Op == wire.QueueClose)
 	default:
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("queues know no operation %q", r.Op)}
 	}

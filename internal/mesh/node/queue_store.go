@@ -38,6 +38,15 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
+	case cfg.Redis != "":
+		if cfg.Variant == "" {
+			cfg.Variant = drawVariant()
+		}
+		s, err := openRedis(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil // also where no command is queued: jobs of others are
 	case !queued:
 		return nil, nil
 	case cfg.Queue != QueueEmbedded:
@@ -116,7 +125,12 @@ func folder(name string) string {
 }
 
 // queueName is the name of a command's queue in the store of its node.
-func (c *core) queueName(command string, _ *schema.Command) string { return command }
+func (c *core) queueName(command string, cmd *schema.Command) string {
+	if c.outbox != nil {
+		return redisQueueName(c.self.Worker, c.self.Variant, cmd)
+	}
+	return command
+}
 
 func closeStore(s queue.Store) error {
 	if s == nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,6 +56,9 @@ func newQueues(c *core, store queue.Store) (*queues, error) {
 			return nil, errors.Join(err, store.Close())
 		}
 		qs.byCommand[name] = q
+		if c.outbox != nil {
+			c.outbox.has(c.queueName(name, cmd), q)
+		}
 	}
 	return qs, nil
 }
@@ -123,14 +127,18 @@ func newItem(r *handler.Request, m wire.CommandMeta, waits bool) queue.Item {
 		item.Deadline = r.Deadline
 		return item
 	}
-	if key := m.Key; key != "" || r.UID != "" {
-		if key == "" {
-			key = r.UID
-		}
-		worker, _, _ := strings.Cut(r.Caller, "/")
-		item.Key = worker + " " + key // a caller's keys are no other's
-	}
+	item.Key = jobKey(r.Caller, m.Key, r.UID)
 	return item
+}
+
+// jobKey is what tells jobs apart: the key of their caller, which is no other's, or else the
+// uid; "" where there is neither.
+func jobKey(caller, key, uid string) string {
+	if key = cmp.Or(key, uid); key == "" {
+		return ""
+	}
+	worker, _, _ := strings.Cut(caller, "/")
+	return worker + " " + key
 }
 
 // await has done called with the outcome of an item, or when the caller waits no more.
@@ -231,8 +239,15 @@ func (qs *queues) settle(id string, result json.RawMessage, failure *wire.Error)
 	w := qs.waiting[id]
 	delete(qs.waiting, id)
 	qs.mu.Unlock()
-	if w != nil {
+	switch {
+	case w != nil:
 		w.done(result, failure)
+	case qs.core.outbox != nil:
+		var err error
+		if failure != nil {
+			err = failure
+		}
+		qs.core.outbox.settled(id, result, err) // this node called its own worker
 	}
 }
 

@@ -491,10 +491,11 @@ func (q *local) Halt() {
 }
 
 // SetClosed makes Add fail, or ends that.
-func (q *local) SetClosed(closed bool) {
+func (q *local) SetClosed(_ context.Context, closed bool) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Closed = closed
+	return nil
 }
 
 // Withdraw removes an item that waits.

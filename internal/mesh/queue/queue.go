@@ -63,6 +63,10 @@ type Item struct {
 	// Deadline is when the item is not wanted any more; zero: never.
 	Deadline time.Time `json:"deadline,omitzero"`
 
+	// Origin is the store that Add was called on, where outcomes have to find back to it. Set by
+	// stores.
+	Origin string `json:"origin,omitempty"`
+
 	// Attempt counts the tries, 1 at the first. Set for work.
 	Attempt int `json:"-"`
 	// Redelivered says that an earlier try has not come to an end that is known: it may
@@ -162,8 +166,9 @@ type Queue interface {
 	// Halt gives no more items to work. What is being worked on goes on.
 	Halt()
 
-	// SetClosed makes Add fail with ErrClosed, or ends that.
-	SetClosed(closed bool)
+	// SetClosed makes Add fail with ErrClosed, or ends that: in Redis for all who use the queue
+	// and until somebody ends it, else for as long as the store is open.
+	SetClosed(ctx context.Context, closed bool) error
 
 	// Withdraw removes an item that waits. It reports whether that was so.
 	Withdraw(ctx context.Context, id string) bool

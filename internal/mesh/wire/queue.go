@@ -36,6 +36,8 @@ type QueueReply struct {
 	Queues  json.RawMessage `json:"queues,omitempty"` // []queue.Stats
 	Entries []QueueEntry    `json:"entries,omitempty"`
 	Count   int             `json:"count"`
+	// Shared says that the queue is that of all variants of the worker.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // QueueEntry is a queued request as people see it. Times are in milliseconds since 1970; 0:

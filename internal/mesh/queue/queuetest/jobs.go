@@ -173,7 +173,9 @@ func testDuplicates(t *testing.T, open Factory) {
 func testClosed(t *testing.T, open Factory) {
 	q := newQueue(t, open, queue.Options{})
 	put(t, q, item(1))
-	q.SetClosed(true)
+	if err := q.SetClosed(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
 	if err := add(t, q, item(2)); !errors.Is(err, queue.ErrClosed) {
 		t.Errorf("closed: %v, want ErrClosed", err)
 	}
@@ -181,7 +183,9 @@ func testClosed(t *testing.T, open Factory) {
 	start(t, q, succeed(func(_ context.Context, i queue.Item) { got.add(i.ID) }))
 	got.await(t, 1)
 	awaitEmpty(t, q)
-	q.SetClosed(false)
+	if err := q.SetClosed(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
 	put(t, q, item(3))
 	got.await(t, 2)
 }

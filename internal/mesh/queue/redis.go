@@ -1,0 +1,434 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+const (
+	// defaultLease is how long a node that has died keeps what it was working on.
+	defaultLease = 15 * time.Second
+	// redisTimeout bounds one exchange with Redis; a blocking one takes redisBlock more.
+	redisTimeout = 2 * time.Second
+	redisBlock   = 500 * time.Millisecond
+	// healthEvery is how often Redis is asked whether it is there.
+	healthEvery = 500 * time.Millisecond
+	// maxUnsent is how many items may wait to be sent to Redis.
+	maxUnsent   = 4096
+	maxPipeline = 256
+)
+
+// Sealer seals what Redis keeps. It is safe for concurrent use.
+type Sealer interface {
+	Seal(plaintext []byte) (string, error)
+	Open(ctx context.Context, sealed string) ([]byte, error)
+}
+
+// RedisConfig configures a Redis.
+type RedisConfig struct {
+	// URL is redis://, rediss:// or unix://. With master_name=NAME and further addr=HOST:PORT
+	// in its query it is about Sentinels; with addr alone about a Cluster.
+	URL    string
+	Mesh   string // meshes with different names share nothing
+	Name   string // of this node, to tell who works on what
+	Sealer Sealer
+	Lease  time.Duration // default 15 s; work that takes longer renews it
+	Logger *slog.Logger
+}
+
+// Redis keeps items in Redis Streams (6.2 or later), sealed. It needs no Redis to be made:
+// while there is none, Err says so, and nothing is accepted.
+type Redis struct {
+	cfg      RedisConfig
+	client   redis.UniversalClient
+	instance string
+	log      *slog.Logger
+	adds     chan *redisAdd
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	err    error
+	told   bool // err has been logged
+	queues map[string]*redisQueue
+}
+
+var _ Store = (*Redis)(nil)
+
+type redisAdd struct {
+	q      *redisQueue
+	item   Item
+	stored func(error)
+}
+
+// OpenRedis fails only for a bad URL. Errors do not quote it: it may have a password.
+func OpenRedis(cfg RedisConfig) (*Redis, error) {
+	client, err := newRedisClient(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = defaultLease
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Redis{
+		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), cancel: cancel,
+		adds: make(chan *redisAdd, maxUnsent), queues: make(map[string]*redisQueue),
+		err: fmt.Errorf("%w: redis: not connected yet", ErrUnavailable),
+	}
+	s.check(ctx)
+	s.wg.Go(func() { s.watch(ctx) })
+	s.wg.Go(func() { s.send(ctx) })
+	s.wg.Go(func() { s.outcomes(ctx) })
+	return s, nil
+}
+
+// QuietRedis keeps the Redis client, which writes to stderr by itself, from doing so. What it says
+// is in the errors. It is for the beginning of a process: it is not safe for concurrent use with
+// anything about Redis.
+func QuietRedis() { redis.SetLogger(quiet{}) }
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func newRedisClient(text string) (redis.UniversalClient, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("the URL of Redis is malformed; write redis://HOST:PORT/0")
+	}
+	bad := func(err error) error {
+		// What ParseURL says may quote parts of the URL.
+		return fmt.Errorf("the URL of Redis is not one that can be used (%T); write redis://HOST:PORT/0, rediss://… or unix:///PATH", err)
+	}
+	switch query := u.Query(); {
+	case query.Has("master_name"):
+		o, err := redis.ParseFailoverURL(text)
+		if err != nil {
+			return nil, bad(err)
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
+		return redis.NewFailoverClient(o), nil
+	case query.Has("addr"):
+		o, err := redis.ParseClusterURL(text)
+		if err != nil {
+			return nil, bad(err)
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
+		return redis.NewClusterClient(o), nil
+	}
+	o, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, bad(err)
+	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
+	return redis.NewClient(o), nil
+}
+
+// Err is why Redis cannot be used at present.
+func (s *Redis) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Durable is true.
+func (s *Redis) Durable() bool { return true }
+
+// Close ends the connections. Items that were not sent yet are not accepted.
+func (s *Redis) Close() error {
+	s.cancel()
+	s.wg.Wait()
+	err := s.client.Close()
+	if errors.Is(err, redis.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Queue makes a queue; Redis may or may not have it already.
+func (s *Redis) Queue(name string, o Options) (Queue, error) {
+	sharedDepth := o.MaxDepth == 0 // whoever works the queue says
+	o.setDefaults()
+	q := newRedisQueue(s, name, o)
+	if sharedDepth {
+		q.maxDepth = 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queues[name] != nil {
+		return nil, fmt.Errorf("open queue %s: it is open", name)
+	}
+	s.queues[name] = q
+	return q, nil
+}
+
+// watch asks again and again whether Redis is there.
+func (s *Redis) watch(ctx context.Context) {
+	t := time.NewTicker(healthEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.check(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Redis) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	err := s.client.Ping(ctx).Err()
+	if err == nil && s.Err() != nil {
+		err = s.supported(ctx) // another server may have taken its place
+	}
+	s.note(err)
+}
+
+// supported looks at the server's version, and at how it stores.
+func (s *Redis) supported(ctx context.Context) error {
+	info, err := s.client.Info(ctx, "server").Result()
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(info) {
+		version, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:")
+		var major, minor int
+		if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); ok && n == 2 && (major < 6 || major == 6 && minor < 2) {
+			return fmt.Errorf("redis %s is too old: queues need 6.2 or later", version)
+		}
+	}
+	if c, err := s.client.ConfigGet(ctx, "append*").Result(); err == nil && (c["appendonly"] != "yes" || c["appendfsync"] != "always") {
+		s.log.Warn("Redis may lose what it has accepted when it crashes; appendonly yes and appendfsync always prevent that", "appendonly", c["appendonly"], "appendfsync", c["appendfsync"])
+	}
+	return nil
+}
+
+// note remembers whether Redis can be used, and logs when that changes.
+func (s *Redis) note(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: redis: %w", ErrUnavailable, err)
+	}
+	s.mu.Lock()
+	was, told := s.err, s.told
+	s.err, s.told = err, err != nil
+	s.mu.Unlock()
+	switch {
+	case err != nil && !told:
+		s.log.Error("Redis is away: queued commands are not accepted until it is back", "err", err)
+	case err == nil && was != nil:
+		s.log.Info("queued commands are stored in Redis")
+	}
+}
+
+// failed makes an error of one that an exchange with Redis ended with.
+func (s *Redis) failed(err error) error {
+	if err == nil || errors.Is(err, redis.Nil) {
+		return err
+	}
+	// What the server itself says is about one command, unless it cannot store at all.
+	var told redis.Error
+	if !errors.As(err, &told) || strings.HasPrefix(told.Error(), "MISCONF") || strings.HasPrefix(told.Error(), "LOADING") ||
+		strings.HasPrefix(told.Error(), "READONLY") || strings.HasPrefix(told.Error(), "OOM") || strings.HasPrefix(told.Error(), "CLUSTERDOWN") {
+		s.note(err)
+	}
+	return fmt.Errorf("%w: redis: %w", ErrUnavailable, err)
+}
+
+// send sends items, as many as there are at a time.
+func (s *Redis) send(ctx context.Context) {
+	for {
+		var batch []*redisAdd
+		select {
+		case a := <-s.adds:
+			batch = append(batch, a)
+		case <-ctx.Done():
+			for {
+				select {
+				case a := <-s.adds:
+					a.stored(fmt.Errorf("%w: the node ends", ErrClosed))
+				default:
+					return
+				}
+			}
+		}
+		for more := true; more && len(batch) < maxPipeline; {
+			select {
+			case a := <-s.adds:
+				batch = append(batch, a)
+			default:
+				more = false
+			}
+		}
+		s.sendBatch(ctx, batch)
+	}
+}
+
+func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	pipe := s.client.Pipeline()
+	results := make([]*redis.Cmd, len(batch))
+	for i, a := range batch {
+		item := a.item
+		record, err := s.seal(item)
+		if err != nil {
+			a.stored(err)
+			continue
+		}
+		window := int64(0)
+		if item.Key != "" {
+			window = a.q.o.Window.Milliseconds()
+		}
+		k := digestOf(item.Key)
+		results[i] = addScript.Eval(ctx, pipe, a.q.keys("jobs", "at", "later", "conf", fmt.Sprintf("key:%x", k)),
+			redisGroup, item.ID, record, a.q.maxDepth, DefaultMaxDepth, window)
+	}
+	_, _ = pipe.Exec(ctx) // each result has its error
+	for i, a := range batch {
+		if results[i] != nil {
+			a.q.added(a, results[i])
+		}
+	}
+}
+
+func (s *Redis) seal(item Item) (string, error) {
+	b, err := encodeRecord(item)
+	if err != nil {
+		return "", err
+	}
+	text, err := s.cfg.Sealer.Seal(b)
+	if err != nil {
+		return "", fmt.Errorf("seal queued command: %w", err)
+	}
+	return text, nil
+}
+
+func (s *Redis) open(ctx context.Context, sealed string) (Item, error) {
+	b, err := s.cfg.Sealer.Open(ctx, sealed)
+	if err != nil {
+		return Item{}, fmt.Errorf("open queued command: %w", err)
+	}
+	return decodeRecord(b)
+}
+
+// result is the outcome of an item as it travels to the store that waits for it.
+type result struct {
+	Queue  string          `json:"queue"`
+	ID     string          `json:"id"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Code   wire.Code       `json:"code,omitempty"`
+	Error  string          `json:"error,omitempty"`
+}
+
+// The codes of outcomes that are no *wire.Error.
+const (
+	codeExpired wire.Code = "@expired"
+	codeClosed  wire.Code = "@closed"
+)
+
+func (s *Redis) channel(instance string) string {
+	return "meshctl:" + s.cfg.Mesh + ":outcomes:" + instance
+}
+
+// tell tells the outcome of an item to the store that it came from.
+func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.RawMessage, err error) {
+	if !item.Reply {
+		return
+	}
+	if item.Origin == s.instance {
+		q.o.Settled(item.ID, value, err)
+		return
+	}
+	r := result{Queue: q.name, ID: item.ID, Result: value}
+	var e *wire.Error
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrExpired):
+		r.Code = codeExpired
+	case errors.Is(err, ErrClosed):
+		r.Code = codeClosed
+	case errors.As(err, &e):
+		r.Code, r.Error = e.Code, e.Message
+	default:
+		r.Code, r.Error = wire.CodeHandlerError, clipError(err)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return
+	}
+	sealed, err := s.cfg.Sealer.Seal(b)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		defer cancel()
+		err = s.client.Publish(ctx, s.channel(item.Origin), sealed).Err()
+	}
+	if err != nil {
+		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+	}
+}
+
+// outcomes learns what others tell.
+func (s *Redis) outcomes(ctx context.Context) {
+	sub := s.client.Subscribe(ctx, s.channel(s.instance))
+	defer sub.Close()
+	messages := sub.Channel()
+	for {
+		select {
+		case m := <-messages:
+			if m != nil {
+				s.outcome(ctx, m.Payload)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Redis) outcome(ctx context.Context, sealed string) {
+	b, err := s.cfg.Sealer.Open(ctx, sealed)
+	var r result
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		s.log.Warn("dropped an outcome that cannot be read", "err", err)
+		return
+	}
+	s.mu.Lock()
+	q := s.queues[r.Queue]
+	s.mu.Unlock()
+	if q == nil {
+		return
+	}
+	switch r.Code {
+	case "":
+		q.o.Settled(r.ID, r.Result, nil)
+	case codeExpired:
+		q.o.Settled(r.ID, nil, ErrExpired)
+	case codeClosed:
+		q.o.Settled(r.ID, nil, ErrClosed)
+	default:
+		q.o.Settled(r.ID, nil, &wire.Error{Code: r.Code, Message: r.Error})
+	}
+}

@@ -1,0 +1,137 @@
+package queue
+
+import "github.com/redis/go-redis/v9"
+
+// The scripts, each atomic. Keys are those of one queue, all in one slot of a cluster:
+//
+//	jobs    stream of what waits and is being worked on: id, r (the sealed record)
+//	at      hash, id → entry in jobs, or "later": what is in the queue
+//	tries   hash, id → how many tries were begun
+//	again   set of ids whose earlier try has no known end
+//	err     hash, id → sealed error of the last try
+//	later   sorted set, id by the time (ms) of its next try; held: hash, id → r
+//	dead    sorted set, id by when it died (ms); dead-r: hash, id → r
+//	conf    hash: max_depth; closed, when it takes nothing
+//
+// Times are Redis' own, so that the clocks of nodes need not agree.
+
+const luaNow = `local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)
+`
+
+// addScript: jobs, at, later, conf, key; group, id, r, max depth ("0": conf's), default depth,
+// window in ms ("0": no key).
+var addScript = redis.NewScript(`
+if ARGV[6] ~= '0' then
+  local had = redis.call('GET', KEYS[5])
+  if had then return {'dup', had, redis.call('HEXISTS', KEYS[2], had)} end
+end
+if redis.call('HEXISTS', KEYS[4], 'closed') == 1 then return {'closed', '', 0} end
+local max = tonumber(ARGV[4])
+if max == 0 then max = tonumber(redis.call('HGET', KEYS[4], 'max_depth') or ARGV[5]) end
+local running = 0
+local p = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+if type(p) == 'table' and not p.err then running = p[1] end
+local depth = redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[3]) - running
+if depth >= max then return {'full', tostring(depth), 0} end
+local entry = redis.call('XADD', KEYS[1], '*', 'id', ARGV[2], 'r', ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[2], entry)
+if ARGV[6] ~= '0' then redis.call('SET', KEYS[5], ARGV[2], 'PX', ARGV[6]) end
+return {'ok', entry, 0}`)
+
+// beginScript: at, tries, again; id, claimed. It gives the number of the try, 0 when the item
+// is gone, and whether it is redelivered.
+var beginScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0, 0} end
+local n = redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
+if ARGV[2] == '1' and n > 1 then redis.call('SADD', KEYS[3], ARGV[1]) end
+return {n, redis.call('SISMEMBER', KEYS[3], ARGV[1])}`)
+
+// endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
+// becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
+// 1, or 0 when somebody else has ended it.
+var endScript = redis.NewScript(luaNow + `
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+local id = ARGV[3]
+if ARGV[4] == 'retry' then
+  redis.call('HSET', KEYS[2], id, 'later')
+  redis.call('HSET', KEYS[5], id, ARGV[6])
+  redis.call('HSET', KEYS[7], id, ARGV[5])
+  redis.call('ZADD', KEYS[6], now + ARGV[7], id)
+  return 1
+end
+redis.call('HDEL', KEYS[2], id)
+if ARGV[4] == 'dead' then
+  redis.call('HSET', KEYS[5], id, ARGV[6])
+  redis.call('HSET', KEYS[9], id, ARGV[5])
+  redis.call('ZADD', KEYS[8], now, id)
+  if redis.call('ZCARD', KEYS[8]) > tonumber(ARGV[8]) then
+    local oldest = redis.call('ZPOPMIN', KEYS[8])[1]
+    redis.call('HDEL', KEYS[9], oldest); redis.call('HDEL', KEYS[5], oldest)
+    redis.call('HDEL', KEYS[3], oldest); redis.call('SREM', KEYS[4], oldest)
+  end
+  return 1
+end
+redis.call('HDEL', KEYS[3], id); redis.call('SREM', KEYS[4], id); redis.call('HDEL', KEYS[5], id)
+return 1`)
+
+// handBackScript: jobs, tries, again; group, consumer, entry, id, begun. Whoever looks next
+// for abandoned work finds it at once.
+var handBackScript = redis.NewScript(`
+if ARGV[5] == '1' then
+  redis.call('HINCRBY', KEYS[2], ARGV[4], -1)
+  redis.call('SADD', KEYS[3], ARGV[4])
+end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', 86400000, 'JUSTID')
+return 1`)
+
+// renewScript: jobs; group, consumer, entry. It gives 0 when another has the item now.
+var renewScript = redis.NewScript(`
+local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
+return 1`)
+
+// promoteScript: jobs, at, later, held. What is due goes to the end of the queue. It gives the
+// ms until the next is, -1 when none is.
+var promoteScript = redis.NewScript(luaNow + `
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)) do
+  local r = redis.call('HGET', KEYS[4], id)
+  if r then redis.call('HSET', KEYS[2], id, redis.call('XADD', KEYS[1], '*', 'id', id, 'r', r)) end
+  redis.call('HDEL', KEYS[4], id); redis.call('ZREM', KEYS[3], id)
+end
+local next = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+if #next == 0 then return -1 end
+return math.max(0, math.ceil(tonumber(next[2]) - now))`)
+
+// withdrawScript: jobs, at, tries, again, err, later, held; group, id. It gives the record of
+// an item that waited, and has removed it.
+var withdrawScript = redis.NewScript(`
+local entry = redis.call('HGET', KEYS[2], ARGV[2])
+if not entry then return false end
+local r
+if entry == 'later' then
+  r = redis.call('HGET', KEYS[7], ARGV[2])
+  redis.call('ZREM', KEYS[6], ARGV[2]); redis.call('HDEL', KEYS[7], ARGV[2])
+else
+  local p = redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1)
+  if type(p) == 'table' and not p.err and #p > 0 then return false end
+  local e = redis.call('XRANGE', KEYS[1], entry, entry)
+  if #e > 0 then r = e[1][2][4] end
+  redis.call('XDEL', KEYS[1], entry)
+end
+redis.call('HDEL', KEYS[2], ARGV[2]); redis.call('HDEL', KEYS[3], ARGV[2])
+redis.call('SREM', KEYS[4], ARGV[2]); redis.call('HDEL', KEYS[5], ARGV[2])
+return r or ''`)
+
+// deadScript: jobs, at, tries, again, err, dead, dead-r; id, what becomes of it (retry or gone).
+var deadScript = redis.NewScript(`
+if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
+local r = redis.call('HGET', KEYS[7], ARGV[1])
+redis.call('HDEL', KEYS[7], ARGV[1]); redis.call('HDEL', KEYS[5], ARGV[1]); redis.call('HDEL', KEYS[3], ARGV[1])
+if ARGV[2] == 'retry' and r then
+  redis.call('HSET', KEYS[2], ARGV[1], redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'r', r))
+else
+  redis.call('SREM', KEYS[4], ARGV[1])
+end
+return 1`)

@@ -1,0 +1,268 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+)
+
+func TestRedis(t *testing.T) {
+	server := startRedis(t)
+	queuetest.Run(t, func(t *testing.T) func() queue.Store {
+		return func() queue.Store {
+			return openRedis(t, queue.RedisConfig{URL: server.url(), Mesh: t.Name()})
+		}
+	})
+}
+
+const patience = 20 * time.Second
+
+// redisQueue opens a queue in a store of its own, which ends with the test.
+func redisQueue(t *testing.T, cfg queue.RedisConfig, o queue.Options) (queue.Queue, *queue.Redis) {
+	t.Helper()
+	cfg.Mesh = t.Name()
+	s := openRedis(t, cfg)
+	t.Cleanup(func() { s.Close() })
+	o.Command, o.Shared = "note", true
+	q, err := s.Queue("worker.note", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q, s
+}
+
+func add(t *testing.T, q queue.Queue, item queue.Item) error {
+	t.Helper()
+	if item.Payload == nil {
+		item.Payload = json.RawMessage(`{"secret":"hunter2"}`)
+	}
+	item.Command, item.Enqueued = "note", time.Now()
+	stored := make(chan error, 1)
+	q.Add(item, func(err error) { stored <- err })
+	return receive(t, stored)
+}
+
+func receive[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatal("waited in vain")
+	}
+	return v
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+// run works a queue until the returned function is called, or the test ends.
+func run(t *testing.T, q queue.Queue, work queue.Work) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := q.Run(ctx, work); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() {
+		cancel()
+		receive(t, ended)
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// What a caller adds while nobody works the queue is there for whoever comes, and the caller
+// learns the outcome.
+func TestRedisAddBeforeAnyWorker(t *testing.T) {
+	server := startRedis(t)
+	outcomes := make(chan string, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- id + " " + string(result)
+		if err != nil {
+			t.Error(err)
+		}
+	}})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.url()}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`"ok"`), nil })
+	if got := receive(t, outcomes); got != `a "ok"` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
+// Slow work renews its lease; the work of a node that is gone is taken over, and flagged.
+func TestRedisLease(t *testing.T) {
+	server := startRedis(t)
+	const lease = 300 * time.Millisecond
+	slow, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "slow", Lease: lease}, queue.Options{Retries: 5})
+	began, release := make(chan struct{}, 1), make(chan struct{})
+	run(t, slow, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		if i.ID == "slow" {
+			began <- struct{}{}
+			<-release
+		}
+		return nil, nil
+	})
+	if err := add(t, slow, queue.Item{ID: "slow"}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, began)
+
+	other, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "other", Lease: lease}, queue.Options{Retries: 5})
+	got := make(chan queue.Item, 4)
+	run(t, other, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i; return nil, nil })
+	select {
+	case i := <-got:
+		t.Fatalf("%s was taken from a node that works on it", i.ID)
+	case <-time.After(4 * lease):
+	}
+	close(release)
+	await(t, "the queue to be empty", func() bool { s := slow.Stats(); return s.Waiting+s.Running == 0 })
+
+	// A consumer that takes an entry and is never heard of again.
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(server.dir, "s")})
+	defer c.Close()
+	gone, s := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "gone", Lease: lease}, queue.Options{Retries: 5})
+	block := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	took := make(chan queue.Item, 1)
+	slow.Halt()
+	other.Halt()
+	go func() {
+		defer close(ended)
+		_ = gone.Run(ctx, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+			took <- i
+			<-block
+			return nil, errors.New("too late")
+		})
+	}()
+	if err := add(t, gone, queue.Item{ID: "left"}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, took)
+	s.Close() // its connections end; it cannot renew
+	heir, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "heir", Lease: lease}, queue.Options{Retries: 5})
+	run(t, heir, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i; return nil, nil })
+	if i := receive(t, got); i.ID != "left" || !i.Redelivered || i.Attempt != 2 {
+		t.Errorf("taken over: %+v, want it redelivered at the second try", i)
+	}
+	cancel()
+	close(block)
+	receive(t, ended)
+}
+
+// Redis away: nothing is accepted, at once; when it is back, work goes on by itself, and what
+// had been accepted is there.
+func TestRedisAwayAndBack(t *testing.T) {
+	server := startRedis(t)
+	q, s := redisQueue(t, queue.RedisConfig{URL: server.url()}, queue.Options{})
+	for _, id := range []string{"a", "b"} {
+		if err := add(t, q, queue.Item{ID: id, Key: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.kill()
+	await(t, "the store to notice", func() bool { return s.Err() != nil })
+	started := time.Now()
+	if err := add(t, q, queue.Item{ID: "c"}); !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("Add while Redis is away: %v, want ErrUnavailable", err)
+	}
+	if d := time.Since(started); d > time.Second {
+		t.Errorf("it took %v", d)
+	}
+	got := make(chan string, 10)
+	run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i.ID; return nil, nil })
+	server.start()
+	for _, want := range []string{"a", "b"} {
+		if id := receive(t, got); id != want {
+			t.Errorf("got %s, want %s", id, want)
+		}
+	}
+	await(t, "the store to be there", func() bool { return s.Err() == nil })
+	if err := add(t, q, queue.Item{ID: "d"}); err != nil {
+		t.Error(err)
+	}
+	if id := receive(t, got); id != "d" {
+		t.Errorf("got %s, want d", id)
+	}
+}
+
+// No payload and no error is in Redis in clear.
+func TestRedisIsSealed(t *testing.T) {
+	server := startRedis(t)
+	keys, err := seal.GenerateKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := seal.NewRing([]seal.Keys{keys}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Sealer: ringSealer{ring}}, queue.Options{})
+	run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("hunter2 is wrong") })
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the dead letter", func() bool { return q.Stats().Dead == 1 })
+	dead, err := q.Dead(t.Context(), 1)
+	if err != nil || len(dead) != 1 || dead[0].Error != "hunter2 is wrong" || !strings.Contains(string(dead[0].Payload), "hunter2") {
+		t.Fatalf("dead letters: %+v, %v", dead, err)
+	}
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(server.dir, "s")})
+	defer c.Close()
+	names, err := c.Keys(t.Context(), "*").Result()
+	if err != nil || len(names) < 4 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		dump, err := c.HGetAll(t.Context(), name).Result()
+		for field, value := range dump {
+			if strings.Contains(field+value, "hunter2") {
+				t.Errorf("%s has it in clear: %s", name, value)
+			}
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+			t.Fatal(err)
+		}
+	}
+}
+
+type ringSealer struct{ ring *seal.Ring }
+
+func (s ringSealer) Seal(b []byte) (string, error) { return s.ring.Seal(b) }
+func (s ringSealer) Open(ctx context.Context, text string) ([]byte, error) {
+	return s.ring.Open(ctx, text, nil)
+}
+
+func TestRedisURLIsNotQuoted(t *testing.T) {
+	for _, url := range []string{"http://:hunter2@h/0", "redis://:hunter2@h/notadb", "redis://:hunter2@h:port/0", "::hunter2"} {
+		if s, err := queue.OpenRedis(queue.RedisConfig{URL: url, Sealer: reversible{}}); err == nil {
+			s.Close()
+			t.Errorf("%s was taken", url)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
