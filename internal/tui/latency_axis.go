@@ -3,6 +3,7 @@ package tui
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
@@ -83,15 +84,23 @@ func (a latencyAxis) columns(bins []inspect.Bin) []float64 {
 	return values
 }
 
-// labels writes the decades below the axis, each at its place or, where that is too
-// close to another, not at all.
+// labels writes latencies below the axis, each at its place or, where that is too close
+// to another, not at all: the decades and, where these are far apart, some between.
 func (a latencyAxis) labels() string {
-	decades := [...]string{"1µs", "10µs", "100µs", "1ms", "10ms", "100ms", "1s", "10s", "100s", "1000s"}
 	l := screen.NewLine(a.width, screen.Style{})
-	for i, text := range decades {
-		at := int(math.Floor(a.column(float64(i + 3))))
-		if at >= 0 && (at > l.At() || at == 0) && at+screen.Width(text) <= a.width {
-			l.To(at).Text(text, screen.Style{})
+	steps := []int{1}
+	if float64(a.width)/(a.high-a.low) >= 24 {
+		steps = []int{1, 2, 5}
+	}
+	units := [...]string{"µs", "ms", "s"}
+	for k := 0; k <= 9; k++ { // decades, in microseconds
+		unit := min(k/3, len(units)-1)
+		for _, step := range steps {
+			text := strconv.Itoa(step*int(math.Pow10(k-3*unit))) + units[unit]
+			at := int(math.Floor(a.column(float64(k+3) + math.Log10(float64(step)))))
+			if at >= 0 && (at > l.At() || at == 0) && at+screen.Width(text) <= a.width {
+				l.To(at).Text(text, screen.Style{})
+			}
 		}
 	}
 	return l.String()

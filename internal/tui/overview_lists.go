@@ -193,22 +193,43 @@ func (f *flightList) row(l *screen.Line, t *screen.Theme, i int) {
 	l.Gauge(spent(r.live), gauge, st, t.Faint)
 	l.Fill(1, screen.Style{}).Cell(screen.Latency(r.live.Age), 6, true, st.With(screen.Bold)).Fill(2, screen.Style{})
 	l.Cell(r.live.Command, command, false, t.Text)
-	target := r.live.Target
-	if r.n > 1 {
-		worker, _, _ := strings.Cut(target, "/")
-		target = worker + "/* ×" + strconv.Itoa(r.n)
-	}
 	if route > 0 {
 		end := l.Fill(1, screen.Style{}).At() + route
+		caller, target := r.route(route)
 		for _, part := range [...]struct {
 			text  string
 			style screen.Style
-		}{{r.live.Caller, t.Muted}, {" → ", t.Faint}, {target, t.Muted}} {
+		}{{caller, t.Muted}, {arrow, t.Faint}, {target, t.Muted}} {
 			l.Cell(part.text, min(screen.Width(screen.Clean(part.text)), end-l.At()), false, part.style)
 		}
 		l.To(end)
 	}
 	l.Cell(r.live.Phase, phase, true, t.Faint)
+}
+
+const arrow = " → "
+
+// route gives who calls whom, in their short names where the whole ones do not fit.
+func (r *flightRow) route(width int) (caller, target string) {
+	caller, target = r.live.Caller, r.live.Target
+	if r.n > 1 {
+		worker, _, _ := strings.Cut(target, "/")
+		target = worker + "/* ×" + strconv.Itoa(r.n)
+	}
+	if screen.Width(caller)+len([]rune(arrow))+screen.Width(target) > width {
+		return shortName(caller), shortName(target)
+	}
+	return caller, target
+}
+
+// shortName leaves the worker out of a node's name where the variant says it again, as in
+// "billing/billing-2".
+func shortName(node string) string {
+	worker, variant, ok := strings.Cut(node, "/")
+	if ok && len(variant) > len(worker) && strings.HasPrefix(variant, worker) {
+		return variant
+	}
+	return node
 }
 
 // spent is the share of its time that a request has used; 0 when it has no deadline.

@@ -292,7 +292,7 @@ func (s *serviceList) numbers(l *screen.Line, t *screen.Theme, r *serviceRow, c 
 		}
 	}
 	in, st := quiet(screen.Rate(r.in), r.in, number)
-	if c.out == 0 && r.in == 0 && r.out > 0 { // it only calls
+	if c.out == 0 && r.out > r.in { // it calls rather than answers
 		in, st = "→"+screen.Rate(r.out), t.Muted
 	}
 	put(in, c.in, st)

@@ -90,16 +90,16 @@ func drawVitals(env Env, height int) []string {
 // series are what became of the vital signs, oldest first.
 type series struct{ calls, errors, p99, inFlight []float64 }
 
-// trend squeezes a history into at most so many points. A point is of a second or, when
-// there are too many, of more: which seconds go together depends on the clock alone, so
-// that the picture moves and does not shimmer. A point has the mean of its seconds' calls
-// and the worst of the rest, which would otherwise be lost.
+// trend squeezes a history into the newest points, so many at most. A point is of as many
+// seconds as it takes to fill their place: which go together depends on the clock alone,
+// so that the picture moves and does not shimmer. A point has the mean of its seconds'
+// calls and the worst of the rest, which would otherwise be lost.
 func trend(samples []inspect.Sample, points int) series {
 	var s series
 	if points < 1 || len(samples) == 0 {
 		return s
 	}
-	step := int64((len(samples) + points - 1) / points)
+	step := int64(max(1, len(samples)/points))
 	var n float64 // seconds in the last point
 	last := int64(-1)
 	for i := range samples {
@@ -117,7 +117,8 @@ func trend(samples []inspect.Sample, points int) series {
 		s.p99[k] = max(s.p99[k], float64(a.P99))
 		s.inFlight[k] = max(s.inFlight[k], float64(a.InFlight))
 	}
-	return s
+	newest := max(0, len(s.calls)-points)
+	return series{s.calls[newest:], s.errors[newest:], s.p99[newest:], s.inFlight[newest:]}
 }
 
 func highest(values []float64) (top float64) {

@@ -118,6 +118,15 @@ func TestLatencyAxis(t *testing.T) {
 	if at := a.place(ms); label < 0 || at-label > 1 {
 		t.Errorf("1 ms is at %d, its label at %d of %q", at, label, a.labels())
 	}
+	for labels, a := range map[string]latencyAxis{
+		"1ms  10ms  100ms 1s ":                             {6, 9.5, 20},
+		"1ms     2ms        5ms     10ms    20ms         ": {6, 7.75, 48},
+		"100s      1000s     ":                             {11, 13, 20},
+	} {
+		if got := a.labels(); got != labels {
+			t.Errorf("the labels of %v are %q, want %q", a, got, labels)
+		}
+	}
 	// Without anything to show, and with one bar: still a scale.
 	for _, bins := range [][]inspect.Bin{nil, {{UpTo: ms}}, {{UpTo: ms, Count: 1}}, {{UpTo: -1, Count: 1}}, {{UpTo: math.MaxInt64, Count: 1}}} {
 		if a := axisOf(40, bins); !(a.high > a.low) || len(a.columns(bins)) != 40 {

@@ -213,20 +213,21 @@ func TestTrend(t *testing.T) {
 		t.Errorf("two seconds a point: %+v", s)
 	}
 	// A second later the points are those that they were, and one more.
-	if later := trend(samples[1:], 5); !slices.Equal(later.calls[1:], s.calls[1:]) {
-		t.Errorf("points changed: %v, were %v", later.calls, s.calls)
+	later := append(samples[:len(samples):len(samples)], inspect.Sample{At: at.Add(10 * time.Second), Calls: 10})
+	if got := trend(later, 5).calls; !slices.Equal(got, []float64{2.5, 4.5, 6.5, 8.5, 10}) {
+		t.Errorf("a second later: %v", got)
 	}
 	if s := trend(nil, 5); len(s.calls) != 0 {
 		t.Errorf("of nothing: %v", s)
 	}
-	// There are never more points than fit, but for one when the first is cut in two.
+	// Their place is full as soon as there are enough, but for a point that is cut in two.
 	for n := range 300 {
 		for _, points := range []int{1, 7, 28, 100} {
 			many := make([]inspect.Sample, n)
 			for i := range many {
 				many[i].At = at.Add(time.Duration(i) * time.Second)
 			}
-			if got := len(trend(many, points).calls); got > points+1 {
+			if got := len(trend(many, points).calls); got > points || got < min(n, points)-1 {
 				t.Fatalf("%d samples in %d points give %d", n, points, got)
 			}
 		}
@@ -260,6 +261,21 @@ func TestNamesAreNotCommands(t *testing.T) {
 		}
 		if r.themeName != "dark" {
 			t.Errorf("going to %q changes the theme", name)
+		}
+	}
+}
+
+func TestRouteIsShortenedWhereItHasTo(t *testing.T) {
+	r := flightRow{live: &inspect.Live{Request: inspect.Request{Caller: "shop/shop-1", Target: "billing/billing-2"}}, n: 1}
+	if caller, target := r.route(31); caller != "shop/shop-1" || target != "billing/billing-2" {
+		t.Errorf("%s → %s, and there is room", caller, target)
+	}
+	if caller, target := r.route(30); caller != "shop-1" || target != "billing-2" {
+		t.Errorf("%s → %s, and there is no room", caller, target)
+	}
+	for _, name := range []string{"shop/a", "shop/shop", "shop", "", "shop/"} {
+		if got := shortName(name); got != name {
+			t.Errorf("%q became %q", name, got)
 		}
 	}
 }
