@@ -95,10 +95,7 @@ func (r *root) handle(msg tea.Msg) tea.Cmd {
 		r.term.Dark = msg.IsDark()
 		return r.redress()
 	case endMsg:
-		r.ended = msg.err
-		if msg.err != nil {
-			return r.tell(msg.err.Error(), true)
-		}
+		r.ended, r.frame = msg.err, ""
 		return nil
 	case tea.EnvMsg, tea.KeyboardEnhancementsMsg, tea.FocusMsg, tea.BlurMsg:
 		return nil
@@ -106,8 +103,7 @@ func (r *root) handle(msg tea.Msg) tea.Cmd {
 	r.frame = ""
 	switch msg := msg.(type) {
 	case openMsg:
-		r.tabs[r.tab] = append(r.tabs[r.tab], msg.page)
-		r.front().Refresh(r.env())
+		r.open(msg.page)
 		return nil
 	case closeMsg:
 		r.back()
@@ -122,6 +118,7 @@ func (r *root) handle(msg tea.Msg) tea.Cmd {
 		if r.prompt != nil {
 			return r.prompt.update(r, msg)
 		}
+		return r.front().Update(r.env(), msg)
 	case tea.MouseClickMsg, tea.MouseWheelMsg:
 		return r.point(msg.(tea.MouseMsg))
 	case tea.MouseMsg:
@@ -161,6 +158,20 @@ func (r *root) env() Env {
 
 func (r *root) stale() bool { return !r.picture.Status.Connected }
 
+// open puts a page in front. What is open already, somewhere below, is gone back to, so
+// that going round in circles piles nothing up.
+func (r *root) open(p Page) {
+	stack := r.tabs[r.tab]
+	for i := 1; i < len(stack); i++ {
+		if stack[i].Title() == p.Title() {
+			stack = stack[:i]
+			break
+		}
+	}
+	r.tabs[r.tab] = append(stack, p)
+	p.Refresh(r.env())
+}
+
 func (r *root) goTab(i int) {
 	if i == r.tab { // once more: back to the page itself
 		r.tabs[i] = r.tabs[i][:1]
@@ -174,8 +185,6 @@ func (r *root) goTab(i int) {
 func (r *root) back() bool {
 	stack := r.tabs[r.tab]
 	switch {
-	case r.help != nil:
-		r.help = nil
 	case len(stack) > 1:
 		r.tabs[r.tab] = stack[:len(stack)-1]
 		r.front().Refresh(r.env())
@@ -234,8 +243,14 @@ func (r *root) press(msg tea.KeyPressMsg) tea.Cmd {
 	if r.prompt != nil {
 		return r.prompt.update(r, msg)
 	}
-	if r.help != nil && r.help.update(key, r.env().Height) {
-		return nil
+	if r.help != nil {
+		if key == "esc" || key == "q" {
+			r.help = nil
+			return nil
+		}
+		if r.help.update(key, r.env().Height) {
+			return nil
+		}
 	}
 	if t, ok := r.front().(Typist); ok && t.Typing() {
 		if key == "esc" {

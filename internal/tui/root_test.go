@@ -116,6 +116,10 @@ func TestBreadcrumbs(t *testing.T) {
 	wants(t, r, "Connections › billing/2 › gateway/1")
 	press(r, "tab", "shift+tab")
 	wants(t, r, "Connections › billing/2 › gateway/1")
+	press(r, "enter") // whose first link leads back
+	wants(t, r, "Connections › billing/2 › gateway/1 › billing/1")
+	press(r, "enter")
+	wants(t, r, "Connections › billing/2 › gateway/1 ─") // where it was already
 	press(r, "esc", "esc")
 	lacks(t, r, "›")
 	if n := r.front().(*connections).table.Selected(); n.Name != "billing/2" {
@@ -174,6 +178,12 @@ func TestHelpListsWhatTheKeysDo(t *testing.T) {
 	lacks(t, r, "Everywhere")
 	press(r, "?", "2")
 	lacks(t, r, "Everywhere")
+	for _, k := range []string{"esc", "q", "?"} {
+		press(r, "?")
+		wants(t, r, "Everywhere")
+		press(r, k)
+		lacks(t, r, "Everywhere")
+	}
 }
 
 func TestMouse(t *testing.T) {

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -180,6 +181,9 @@ func (r *root) titleLine(env Env) string {
 		return screen.NewLine(r.width, t.Notice).Text(fmt.Sprintf(
 			" ■ frozen for %s; the mesh goes on · f shows it again", screen.Span(r.clock().Sub(r.frozen))), screen.Style{}).String()
 	}
+	if r.ended != nil {
+		return screen.NewLine(r.width, t.Banner).Text(" ✖ nothing new will come: "+r.ended.Error(), screen.Style{}).String()
+	}
 	if env.Stale && r.picture.Status != (inspect.Status{}) {
 		text := " ✖ master lost"
 		if !r.picture.Since.IsZero() {
@@ -195,11 +199,12 @@ func (r *root) titleLine(env Env) string {
 	}
 	l := screen.NewLine(r.width, screen.Style{})
 	l.Text(" ", t.Text)
-	for i, p := range r.tabs[r.tab] {
+	crumbs := r.crumbs(r.width * 3 / 4)
+	for i, title := range crumbs {
 		if i > 0 {
 			l.Text(" › ", t.Faint)
 		}
-		l.Text(p.Title(), t.Accent)
+		l.Text(title, t.Accent)
 	}
 	if f, ok := r.front().(Filterer); ok {
 		n, of := f.Shown()
@@ -224,6 +229,23 @@ func (r *root) titleLine(env Env) string {
 		l.Text(strings.Repeat("─", rule), t.Faint).Text(order, t.Muted)
 	}
 	return l.String()
+}
+
+// crumbs are the titles of the pages that are open, without the first ones where that is
+// wider than there is room.
+func (r *root) crumbs(room int) []string {
+	var titles []string
+	width := 0
+	for _, p := range slices.Backward(r.tabs[r.tab]) {
+		title := screen.Clean(p.Title())
+		if width += screen.Width(title) + 3; width > room && len(titles) > 0 {
+			titles = append(titles, "…")
+			break
+		}
+		titles = append(titles, title)
+	}
+	slices.Reverse(titles)
+	return titles
 }
 
 // footer has what is asked, what was told, or the keys.
