@@ -15,6 +15,7 @@ type Past struct {
 	History  []Sample       `json:"history,omitempty"`
 	Events   []Event        `json:"events,omitempty"`
 	Commands []CommandCount `json:"commands,omitempty"` // that no instance still known has counted
+	Second   [2]uint64      `json:"second"`             // calls and errors since the last Sample
 }
 
 // snapshotEvents is how many of the newest events a snapshot has.
@@ -30,11 +31,18 @@ func (m *Model) Snapshot() []Update {
 		Lost: m.lost(), History: m.samples[max(0, len(m.samples)-maxSamples):],
 		Events: m.journal.events[max(0, len(m.journal.events)-snapshotEvents):],
 	}
+	past.Second = [2]uint64{m.calls - m.seconds[0], m.failed - m.seconds[1]}
 	if !m.since.IsZero() {
 		past.Since = m.since.UnixMilli()
 	}
 	status := m.status
-	updates := []Update{{At: at, Reset: true}, {At: at, Status: &status}, {At: at, Mesh: mesh}}
+	updates := []Update{{At: at, Reset: true}}
+	if m.hadStatus {
+		updates = append(updates, Update{At: at, Status: &status})
+	}
+	if m.hadMesh { // nobody is a newcomer in the first one
+		updates = append(updates, Update{At: at, Mesh: mesh})
+	}
 	known := map[string]*CommandCount{}
 	for _, n := range m.nodes {
 		if n.present {
@@ -171,7 +179,6 @@ func (m *Model) foldPast(p *Past) {
 		cmd.ok, cmd.failed, cmd.retries = cmd.ok+c.OK, cmd.failed+failed, cmd.retries+c.Retries
 		cmd.bytesIn, cmd.bytesOut = cmd.bytesIn+c.BytesIn, cmd.bytesOut+c.BytesOut
 		m.calls, m.failed = m.calls+c.OK+failed, m.failed+failed
-		m.seconds[0], m.seconds[1] = m.seconds[0]+c.OK+failed, m.seconds[1]+failed
 		for _, b := range c.Latency {
 			at, found := findBucket(cmd.since, b.Index)
 			if !found {
@@ -180,4 +187,5 @@ func (m *Model) foldPast(p *Past) {
 			cmd.since[at].Count += b.Count
 		}
 	}
+	m.seconds = [2]uint64{m.calls - min(m.calls, p.Second[0]), m.failed - min(m.failed, p.Second[1])}
 }

@@ -38,7 +38,7 @@ func play(nodes int, length time.Duration, each func(inspect.Update)) {
 	each(inspect.Update{At: start, Mesh: mesh})
 	for tick := range int(length / (100 * time.Millisecond)) {
 		for i := range nodes {
-			done := uint64(tick) * 10
+			done := uint64(tick+500) * 10 // they have been at it for a while
 			r := inspect.Report{Node: name(i), Instance: "i", Seq: uint64(tick) + 1, Full: tick == 0, EveryMillis: 100}
 			for k := range 3 {
 				command := fmt.Sprintf("worker.c%d", k)
@@ -86,7 +86,10 @@ func summary(p *inspect.Picture) string {
 	for _, c := range p.Commands {
 		s += fmt.Sprintf(" %s %d %.0f/s %s %d", c.Name, c.Calls, c.Rate, c.P99, len(c.Histogram))
 	}
-	return s + fmt.Sprintf(" history %d", len(p.History))
+	for _, h := range p.History {
+		s += fmt.Sprintf(" %.0f", h.Calls)
+	}
+	return s + fmt.Sprintf(" %d events", len(p.Events))
 }
 
 func TestReplayIsWhatWasRecorded(t *testing.T) {
