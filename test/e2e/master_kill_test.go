@@ -1,13 +1,9 @@
-// Package e2e tests what only whole processes show.
 package e2e
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,54 +35,22 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	binary := filepath.Join(dir, "meshctl")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/meshctl").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	schemaFile := filepath.Join(dir, "schema.yaml")
 	if err := os.WriteFile(schemaFile, []byte(schema), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	start := func() *exec.Cmd {
-		cmd := exec.Command(binary, "serve-master", "--schema", schemaFile, "--host", "127.0.0.1", "--port", port, "--discovery-port", "0")
-		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "MESHCTL_PUBLIC_KEY="+meshtest.Keys.Public, "MESHCTL_PRIVATE_KEY="+meshtest.Keys.Private)
-		cmd.Stderr = t.Output()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd
+	start := func() *process {
+		return run(t, dir, "serve-master", "--schema", schemaFile, "--host", "127.0.0.1", "--port", port, "--discovery-port", "0")
 	}
 	master := start()
-	t.Cleanup(func() {
-		_ = master.Process.Kill()
-		_ = master.Wait()
-	})
 
 	var down atomic.Int64
-	run := func(worker, variant string) *node.Node {
-		n, err := node.New(node.Config{
-			Keys: meshtest.Keys, Worker: worker, Variant: variant, Master: "127.0.0.1:" + port, Host: "127.0.0.1",
-			Schema: meshtest.Parse(t, schema), Logger: meshtest.Log(t, variant),
-			Hooks: node.Hooks{OnDisconnection: func(wire.Peer) { down.Add(1) }},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- n.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := meshtest.Await(t, done, variant+" to end"); err != nil {
-				t.Errorf("%s: %v", variant, err)
-			}
-		})
-		meshtest.Await(t, n.Connected(), variant+" to join")
-		return n
+	join := func(worker, variant string) *node.Node {
+		return join(t, port, schema, worker, variant, node.Hooks{OnDisconnection: func(wire.Peer) { down.Add(1) }})
 	}
-	answerers := []*node.Node{run("answerer", "b1"), run("answerer", "b2")}
-	caller := run("caller", "a1")
+	answerers := []*node.Node{join("answerer", "b1"), join("answerer", "b2")}
+	caller := join("caller", "a1")
 	meshtest.AwaitPeers(t, caller, "answerer/b1", "answerer/b2")
 
 	// The calls go on until the last round has ended, which waits for some.
@@ -108,10 +72,7 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 	}
 	kills := 0
 	for begin := time.Now(); kills < 2 || time.Since(begin) < duration; {
-		if err := master.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = master.Wait()
+		master.kill()
 		kills++
 		meshtest.WaitFor(t, func() bool { return !caller.Ready() }, func() string { return "the caller to notice" })
 		before := calls.Load()
@@ -134,14 +95,4 @@ func TestMasterKilledUnderCalls(t *testing.T) {
 	if strings.Join(got, " ") != "answerer/b1 answerer/b2" {
 		t.Errorf("peers at the end: %v", got)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
