@@ -2,13 +2,10 @@ package tui
 
 import (
 	"cmp"
-	"maps"
-	"slices"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -87,12 +84,6 @@ func (p *commandPage) Update(_ Env, msg tea.Msg) tea.Cmd {
 	return nil
 }
 
-// The least lines that charts are drawn in, and the least width of two side by side.
-const (
-	chartsHeight = 4
-	chartsWide   = 100
-)
-
 // Draw draws the facts, the charts, and the nodes.
 func (p *commandPage) Draw(env Env) []string {
 	if p.command == nil {
@@ -110,7 +101,7 @@ func (p *commandPage) Draw(env Env) []string {
 		nodes = 0
 	}
 	if charts := min(left-nodes, max(14, env.Height*2/5)); charts >= chartsHeight {
-		lines = append(lines, p.charts(env, charts)...)
+		lines = append(lines, commandCharts(env, p.command, charts)...)
 	}
 	p.nodesAt = env.Height
 	if left = env.Height - len(lines); nodes > 0 && left >= 3 {
@@ -144,146 +135,11 @@ func (p *commandPage) facts(env Env) []string {
 	f.add("sent", screen.Bytes(c.BytesOut), t.Title)
 	f.add("received", screen.Bytes(c.BytesIn), t.Title)
 	if env.Width < chartsWide {
-		for _, e := range p.errors() {
+		for _, e := range errorsOf(c) {
 			f.add(string(e.code), screen.Exact(e.count), t.Bad)
 		}
 	}
 	return f.end()
-}
-
-type errorCount struct {
-	code  wire.Code
-	count uint64
-}
-
-// errors are the command's errors, most frequent first.
-func (p *commandPage) errors() []errorCount {
-	all := make([]errorCount, 0, len(p.command.Errors))
-	for _, code := range slices.Sorted(maps.Keys(p.command.Errors)) {
-		all = append(all, errorCount{code, p.command.Errors[code]})
-	}
-	slices.SortStableFunc(all, func(a, b errorCount) int { return cmp.Compare(b.count, a.count) })
-	return all
-}
-
-// charts draws the latencies and, where there is room beside them, the rate over the
-// errors.
-func (p *commandPage) charts(env Env, height int) []string {
-	if env.Width < chartsWide {
-		return p.latencies(env.Theme, env.Width-1, height)
-	}
-	right := env.Width * 2 / 5
-	left := env.Width - right - panelGap - 1
-	errors := min(max(2, len(p.command.Errors)+1), height/2)
-	a := p.latencies(env.Theme, left, height)
-	b := p.rate(env.Theme, right, height-errors-1)
-	b = append(b, screen.NewLine(right, screen.Style{}).String())
-	b = append(b, p.errorBars(env.Theme, right, errors)...)
-	between := screen.NewLine(panelGap, screen.Style{}).String()
-	for y := range a {
-		a[y] += between + b[y]
-	}
-	return a
-}
-
-// latencies draws the histogram with a heading, the percentiles below the bars, and the
-// scale.
-func (p *commandPage) latencies(t *screen.Theme, width, height int) []string {
-	c := p.command
-	note := " the last 10 s, or all when idle"
-	if width < 60 {
-		note = ""
-	}
-	head := screen.NewLine(width, screen.Style{}).Text(" Latency ", t.Title).Text(c.Name+" ", t.Muted)
-	rule(head, t, screen.Width(note))
-	lines := []string{head.Text(note, t.Head).String()}
-
-	axis := axisOf(width-1, c.Histogram)
-	p90, p99 := axis.place(c.P90), axis.place(c.P99)
-	for _, bars := range screen.Columns(axis.columns(c.Histogram), height-3) {
-		row := []rune(bars)
-		l := screen.NewLine(width, screen.Style{}).Fill(1, screen.Style{})
-		l.Text(string(row[:p90]), t.Good).Text(string(row[p90:max(p90, p99)]), t.Warn).Text(string(row[max(p90, p99):]), t.Bad)
-		lines = append(lines, l.String())
-	}
-	l := screen.NewLine(width, screen.Style{})
-	for _, m := range percentileMarks(t, axis, c) {
-		rule(l.Fill(1-l.At(), screen.Style{}), t, width-m.at-1)
-		l.Text(m.text, m.style)
-	}
-	l.Fill(1-l.At(), screen.Style{})
-	rule(l, t, 0)
-	return append(lines, l.String(),
-		screen.NewLine(width, screen.Style{}).Fill(1, screen.Style{}).Text(axis.labels(), t.Muted).String())
-}
-
-type percentileMark struct {
-	at    int // column of the axis
-	text  string
-	style screen.Style
-}
-
-// percentileMarks are the percentiles that have a place on the axis, from left to right.
-// Where two are too close, the first of p99, p50, p99.9 and p90 is told.
-func percentileMarks(t *screen.Theme, axis latencyAxis, c *inspect.Command) []percentileMark {
-	var marks []percentileMark
-	for _, m := range [...]percentileMark{
-		{axis.place(c.P99), "▴p99", t.Bad}, {axis.place(c.P50), "▴p50", t.Good},
-		{axis.place(c.P999), "▴p99.9", t.Bad}, {axis.place(c.P90), "▴p90", t.Warn},
-	} {
-		end := m.at + screen.Width(m.text)
-		free := c.P99 > 0 && end <= axis.width
-		for _, other := range marks {
-			free = free && (end < other.at || m.at > other.at+screen.Width(other.text))
-		}
-		if free {
-			marks = append(marks, m)
-		}
-	}
-	slices.SortFunc(marks, func(a, b percentileMark) int { return cmp.Compare(a.at, b.at) })
-	return marks
-}
-
-// rate draws how often the command was called.
-func (p *commandPage) rate(t *screen.Theme, width, height int) []string {
-	values := make([]float64, len(p.command.Trend))
-	for i, v := range p.command.Trend {
-		values[i] = float64(v)
-	}
-	note := " max " + screen.Rate(highest(values))
-	head := screen.NewLine(width, screen.Style{}).Text(" Calls/s ", t.Title).Text(screen.Rate(p.command.Rate)+" ", t.Accent)
-	rule(head, t, len(note))
-	lines := []string{head.Text(note, t.Head).String()}
-	for _, row := range screen.Graph(values, width-1, height-1, 0) {
-		lines = append(lines, screen.NewLine(width, screen.Style{}).Fill(1, screen.Style{}).Text(row, t.Accent).String())
-	}
-	return lines
-}
-
-// errorBars draws how often the command failed, and how.
-func (p *commandPage) errorBars(t *screen.Theme, width, height int) []string {
-	head := screen.NewLine(width, screen.Style{}).Text(" Errors ", t.Title)
-	if p.command.ErrRate > 0 {
-		head.Text(screen.Rate(p.command.ErrRate)+"/s ", t.Bad)
-	}
-	rule(head, t, 0)
-	lines := []string{head.String()}
-	errors := p.errors()
-	for i := 0; len(lines) < height; i++ {
-		l := screen.NewLine(width, screen.Style{}).Fill(1, screen.Style{})
-		switch {
-		case i < len(errors):
-			e := errors[i]
-			const numbers = 11
-			l.Cell(string(e.code), min(18, width/3), false, t.Text).Fill(1, screen.Style{})
-			l.Gauge(float64(e.count)/float64(max(p.command.Failed, 1)), l.Left()-numbers, t.Bad, t.Faint)
-			l.Cell(screen.Exact(e.count), numbers, true, t.Bad)
-		case i == 0:
-			l.Text("none", t.Muted)
-		}
-		lines = append(lines, l.String())
-	}
-	return lines
 }
 
 // Keys are those of the table.
@@ -304,6 +160,6 @@ func (p *commandPage) Export(env Env) []string {
 	}
 	env.Width = max(env.Width, 120)
 	lines := append(p.facts(env), "")
-	lines = append(lines, p.charts(env, 20)...)
+	lines = append(lines, commandCharts(env, p.command, 20)...)
 	return append(append(lines, ""), p.nodes.Text(env.Width)...)
 }

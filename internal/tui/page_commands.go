@@ -143,9 +143,7 @@ func (p *commands) Draw(env Env) []string {
 	for len(lines) < env.Height-height {
 		lines = append(lines, blank)
 	}
-	preview := newCommandPage(c.Name)
-	preview.command = c
-	return append(lines, preview.charts(env, height)...)
+	return append(lines, commandCharts(env, c, height)...)
 }
 
 // scale lets the histograms share an axis, whose decades are in the heading.

@@ -290,50 +290,28 @@ func (p *nodePage) drawRequests(env Env, height int) []string {
 func (p *nodePage) facts(env Env) []string {
 	n, t := p.node, env.Theme
 	mark, word, st := healthMark(t, n.Health)
-	facts := []struct {
-		label, value string
-		style        screen.Style
-	}{
-		{"", mark + " " + word, st},
-		{"", kindName(n.Kind) + " " + n.Version, t.Text},
-		{"at", address(n), t.Text},
-		{"master over", n.Link, t.Text},
-		{"up", screen.Span(p.now.Sub(time.UnixMilli(n.Since))), t.Text},
-	}
-	add := func(label, value string, st screen.Style) {
-		facts = append(facts, struct {
-			label, value string
-			style        screen.Style
-		}{label, value, st})
-	}
+	f := flow{env: env}
+	f.add("", mark+" "+word, st)
+	f.add("", kindName(n.Kind)+" "+n.Version, t.Text)
+	f.add("at", address(n), t.Text)
+	f.add("master over", n.Link, t.Text)
+	f.add("up", screen.Span(p.now.Sub(time.UnixMilli(n.Since))), t.Text)
 	if n.Reports {
 		errors := t.Text
 		if n.ErrRate > 0 {
 			errors = t.Bad
 		}
-		add("in flight", screen.Count(uint64(max(0, n.InFlight))), t.Text)
-		add("in/s", screen.Rate(n.RateIn), t.Text)
-		add("out/s", screen.Rate(n.RateOut), t.Text)
-		add("p50", screen.Latency(n.P50), t.Text)
-		add("p99", screen.Latency(n.P99), t.Text)
-		add("errors", screen.Count(n.Errors), errors)
-		add("queued", screen.Count(uint64(max(0, n.Queued))), t.Text)
+		f.add("in flight", screen.Count(uint64(max(0, n.InFlight))), t.Text)
+		f.add("in/s", screen.Rate(n.RateIn), t.Text)
+		f.add("out/s", screen.Rate(n.RateOut), t.Text)
+		f.add("p50", screen.Latency(n.P50), t.Text)
+		f.add("p99", screen.Latency(n.P99), t.Text)
+		f.add("errors", screen.Count(n.Errors), errors)
+		f.add("queued", screen.Count(uint64(max(0, n.Queued))), t.Text)
 	} else {
-		add("", "no telemetry: its calls are seen from their other end", t.Warn)
+		f.add("", "no telemetry: its calls are seen from their other end", t.Warn)
 	}
-	var lines []string
-	l := screen.NewLine(env.Width, screen.Style{}).Fill(1, screen.Style{})
-	for _, f := range facts {
-		if w := screen.Width(f.label) + 1 + screen.Width(screen.Clean(f.value)); w > l.Left() && l.At() > 1 {
-			lines = append(lines, l.String())
-			l = screen.NewLine(env.Width, screen.Style{}).Fill(1, screen.Style{})
-		}
-		if f.label != "" {
-			l.Text(f.label+" ", t.Muted)
-		}
-		l.Text(f.value, f.style).Fill(3, screen.Style{})
-	}
-	return append(lines, l.String())
+	return f.end()
 }
 
 // Keys are those of a table, and how to change to the other one.

@@ -5,6 +5,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -147,6 +148,16 @@ func (o *overview) CallTarget() string {
 		}
 	}
 	return ""
+}
+
+// CancelTarget is the request that `x` cancels. It has to be chosen: the first one changes
+// by itself, and so does what is in the place of one that has ended.
+func (o *overview) CancelTarget() (inspect.Live, bool) {
+	p, list := &o.panels[o.focus], o.panels[flightPanel].panel.(*flightList)
+	if o.focus != flightPanel || p.at >= list.len() || list.rows[p.at].n > 1 || list.key(p.at) != p.chosen {
+		return inspect.Live{}, false
+	}
+	return *list.rows[p.at].live, true
 }
 
 // Filter is the filter in force.

@@ -279,3 +279,30 @@ func TestRouteIsShortenedWhereItHasTo(t *testing.T) {
 		}
 	}
 }
+
+func TestOverviewCancelsOnlyWhatWasChosen(t *testing.T) {
+	p := small()
+	r := dashboard(t, p, "dark", usual)
+	r.control = &controlled{}
+	shown(r)
+	o := r.front().(*overview)
+	press(r, "right", "right")
+	if l, ok := o.CancelTarget(); ok {
+		t.Fatalf("%s was not chosen", l.UID)
+	}
+	press(r, "down")
+	if l, ok := o.CancelTarget(); !ok || l.UID != "older" {
+		t.Fatalf("%s, %v", l.UID, ok)
+	}
+	wants(t, r, "x cancel")
+	p.Requests = slices.DeleteFunc(p.Requests, func(l inspect.Live) bool { return l.UID == "older" })
+	send(r, frameMsg{})
+	if l, ok := o.CancelTarget(); ok {
+		t.Errorf("the chosen request has ended; %s is in its place and can be canceled", l.UID)
+	}
+	lacks(t, r, "x cancel")
+	press(r, "up", "down")
+	if l, ok := o.CancelTarget(); ok { // the broadcast
+		t.Errorf("one of several, %s, can be canceled", l.UID)
+	}
+}
