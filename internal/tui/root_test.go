@@ -93,7 +93,7 @@ func TestFreezeStopsThePicture(t *testing.T) {
 	at = 1
 	now = now.Add(7 * time.Second)
 	send(r, frameMsg{})
-	wants(t, r, "5 nodes", "frozen for 7s")
+	wants(t, r, "5 nodes", "■ frozen  ", "■ frozen for 7s; f goes on")
 	press(r, "tab", "shift+tab")
 	wants(t, r, "5 nodes")
 	press(r, "f")

@@ -117,6 +117,30 @@ func TestRunStaysWhenTheSourceEnds(t *testing.T) {
 	}
 }
 
+// TestIdleDrawsNothing waits for a time in which frames were due and nothing was written.
+func TestIdleDrawsNothing(t *testing.T) {
+	told := false
+	keys, out, ended := run(t, t.Context(), sourceFunc(func(ctx context.Context) (inspect.Update, error) {
+		if !told {
+			told = true
+			return inspect.Update{At: time.Now().UnixMilli(), Status: &inspect.Status{Connected: true, Master: "m:1"}}, nil
+		}
+		<-ctx.Done()
+		return inspect.Update{}, ctx.Err()
+	}))
+	before, since := -1, time.Now()
+	eventually(t, func() bool {
+		if n := len(out.String()); n != before {
+			before, since = n, time.Now()
+		}
+		return before > 0 && time.Since(since) > 2*idleEvery
+	})
+	_, _ = keys.Write([]byte("q"))
+	if err := wait(t, ended); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunRefusesAThemeThatIsNone(t *testing.T) {
 	if err := Run(t.Context(), Options{Theme: "pink"}); err == nil || !strings.Contains(err.Error(), "auto, dark, light") {
 		t.Error(err)

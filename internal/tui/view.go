@@ -85,6 +85,8 @@ func (r *root) header() string {
 	l := screen.NewLine(r.width, screen.Style{})
 	l.Text(" meshctl ", t.Title).Text(r.title, t.Muted)
 	switch {
+	case !r.frozen.IsZero():
+		l.Text("  ■ frozen", t.Warn)
 	case r.timeline != nil:
 		l.Text("  ▶ replay", t.Warn)
 	case p.At.IsZero() || p.Status == (inspect.Status{}):
@@ -177,10 +179,6 @@ func (r *root) tabBar() string {
 // titleLine has the breadcrumbs, filter and order, or the banner.
 func (r *root) titleLine(env Env) string {
 	t := r.theme
-	if !r.frozen.IsZero() {
-		return screen.NewLine(r.width, t.Notice).Text(fmt.Sprintf(
-			" ■ frozen for %s; the mesh goes on · f shows it again", screen.Span(r.clock().Sub(r.frozen))), screen.Style{}).String()
-	}
 	if r.ended != nil {
 		return screen.NewLine(r.width, t.Banner).Text(" ✖ nothing new will come: "+r.ended.Error(), screen.Style{}).String()
 	}
@@ -198,8 +196,11 @@ func (r *root) titleLine(env Env) string {
 		return screen.NewLine(r.width, t.Banner).Text(text, screen.Style{}).String()
 	}
 	l := screen.NewLine(r.width, screen.Style{})
+	if !r.frozen.IsZero() {
+		l.Text(" ■ frozen for "+screen.Span(r.clock().Sub(r.frozen))+"; f goes on ", t.Notice)
+	}
 	l.Text(" ", t.Text)
-	crumbs := r.crumbs(r.width * 3 / 4)
+	crumbs := r.crumbs(l.Left() * 3 / 4)
 	for i, title := range crumbs {
 		if i > 0 {
 			l.Text(" › ", t.Faint)
