@@ -140,7 +140,7 @@ func (m *Model) link(n *nodeState, key pair, c *LinkCount, live bool) *linkEnd {
 		}
 		t.links[key] = l
 		t.dirty = true
-		if live && (n.newcomer || m.now.Sub(n.firstReport) > linkGrace) {
+		if live && !m.introducing(n) {
 			m.emit(Event{Level: LevelInfo, Type: "link_up", Node: key.from, Peer: key.to, Message: "connected over " + c.Transport})
 		}
 	}

@@ -35,6 +35,8 @@ const (
 	returnGrace = 5 * time.Second
 	// linkGrace is how long newcomers have to make their links.
 	linkGrace = 3 * time.Second
+	// introduction is how long a node may take to tell all that there is.
+	introduction = 3 * time.Second
 	// staleAfter is the least time without a report after which a node is stale; with
 	// a longer interval it is staleReports of those.
 	staleAfter   = 5 * time.Second // two reports of an idle node, and some more

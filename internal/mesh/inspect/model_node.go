@@ -26,8 +26,7 @@ type nodeState struct {
 	seq        uint64
 	every      time.Duration
 	lastReport time.Time
-	// What it first tells, in one report or several, is no news.
-	firstReport time.Time
+	introduced time.Time // it began to tell all that there is: see introducing
 
 	counters map[counterKey]*counter
 	links    map[string]*linkEnd
@@ -175,8 +174,8 @@ func (m *Model) foldReport(r *Report) {
 	if restarted {
 		n.newcomer = false
 	}
-	if !n.reports {
-		n.firstReport = m.now
+	if !n.reports || r.Full && r.Partial {
+		n.introduced = m.now
 	}
 	n.instance, n.seq, n.reports, n.lastReport = r.Instance, r.Seq, true, m.now
 	n.every = time.Duration(min(max(r.EveryMillis, 0), 60_000)) * time.Millisecond
@@ -204,6 +203,12 @@ func (m *Model) foldReport(r *Report) {
 	m.foldLogs(n, r)
 }
 
+// introducing tells whether a node may still be telling, in one report after the other,
+// what there was before we watched: that is no news. Newcomers have no such past.
+func (m *Model) introducing(n *nodeState) bool {
+	return !n.newcomer && m.now.Sub(n.introduced) <= introduction
+}
+
 // foldCount takes one counter. Where live, what it grew by happened just now.
 func (m *Model) foldCount(n *nodeState, c *CommandCount, live bool) {
 	if c.Dir != Out && c.Dir != In {
@@ -222,6 +227,7 @@ func (m *Model) foldCount(n *nodeState, c *CommandCount, live bool) {
 		}
 		key.command, k.last.Command, k.last.Dir, k.last.Blind = cmd.name, cmd.name, c.Dir, c.Blind
 		n.counters[key] = k
+		live = live && !m.introducing(n)
 	}
 	k.gen = n.tableGen
 	last := &k.last

@@ -236,3 +236,31 @@ func TestRequestsThatNobodyWaitsForAreShown(t *testing.T) {
 		t.Fatalf("%+v", p.Requests)
 	}
 }
+
+// A Full report that has no room for everything is followed by the rest, which is as old.
+func TestFullReportInParts(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	first := count(Out, 1000, 0, time.Millisecond)
+	second := first
+	second.Command = "billing.other"
+	w.report("shop/1", Report{Full: true, Partial: true, Commands: []CommandCount{first}, Links: []LinkCount{dialed("a", "billing/1")}})
+	w.pass(100 * time.Millisecond)
+	w.report("shop/1", Report{Commands: []CommandCount{second}, Links: []LinkCount{dialed("b", "billing/2")}})
+	w.pass(time.Second)
+	p := w.picture()
+	if p.Totals.Calls != 2000 || p.Totals.Rate != 0 || p.History[0].Calls != 0 {
+		t.Errorf("%+v %+v", p.Totals, p.History)
+	}
+	w.wantEvents()
+	// Asked again, it does not take back what it has no room for.
+	w.report("shop/1", Report{Full: true, Partial: true, Commands: []CommandCount{second}})
+	if p := w.picture(); p.Totals.Links != 2 || p.Totals.Calls != 2000 {
+		t.Errorf("%+v", p.Totals)
+	}
+	w.wantEvents()
+	w.report("shop/1", Report{Full: true, Commands: []CommandCount{first, second}, Links: []LinkCount{dialed("a", "billing/1")}})
+	if p := w.picture(); p.Totals.Links != 1 || p.Totals.Calls != 2000 {
+		t.Errorf("%+v", p.Totals)
+	}
+	w.wantEvents("link_down")
+}
