@@ -83,7 +83,10 @@ func (r *root) fill(lines []string, height int) []string {
 func (r *root) header() string {
 	t, p := r.theme, r.picture
 	l := screen.NewLine(r.width, screen.Style{})
-	l.Text(" meshctl ", t.Title).Text(r.title, t.Muted)
+	l.Text(" meshctl", t.Title)
+	if r.width >= minWidth+12 { // else the totals need the room
+		l.Text(" "+r.title, t.Muted)
+	}
 	switch {
 	case !r.frozen.IsZero():
 		l.Text("  ■ frozen", t.Warn)
