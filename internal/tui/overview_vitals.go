@@ -22,10 +22,12 @@ func vitalsHeight(height int) int {
 
 // vital is one of the signs: what it is called, what it is now, and how it was.
 type vital struct {
-	name, value, more string
-	style             screen.Style
-	peak              func(float64) string
-	series            []float64
+	name   string
+	now    float64
+	format func(float64) string
+	more   string // what else to say
+	style  screen.Style
+	series []float64
 }
 
 // drawVitals draws the vital signs side by side, each a line of text over a graph of the
@@ -42,7 +44,7 @@ func drawVitals(env Env, height int) []string {
 	width := (env.Width - 1 - 3*gap) / 4
 	history := trend(p.History, 2*width)
 
-	bad, slow := t.Faint, t.Special
+	bad := t.Faint
 	if p.Totals.ErrorRate > 0 || highest(history.errors) > 0 {
 		bad = t.Bad
 	}
@@ -51,11 +53,12 @@ func drawVitals(env Env, height int) []string {
 		share = percent(p.Totals.ErrorRate / p.Totals.Rate)
 	}
 	seconds := func(v float64) string { return screen.Latency(time.Duration(v)) }
+	count := func(v float64) string { return screen.Count(uint64(max(0, v))) }
 	vitals := [...]vital{
-		{"calls/s", screen.Rate(p.Totals.Rate), "", t.Accent, screen.Rate, history.calls},
-		{"errors/s", screen.Rate(p.Totals.ErrorRate), share, bad, screen.Rate, history.errors},
-		{"p99", screen.Latency(p.Totals.P99), "p50 " + screen.Latency(p.Totals.P50), slow, seconds, history.p99},
-		{inFlight, screen.Count(uint64(max(0, p.Totals.InFlight))), "", t.Info, screen.Rate, history.inFlight},
+		{"calls/s", p.Totals.Rate, screen.Rate, "", t.Accent, history.calls},
+		{"errors/s", p.Totals.ErrorRate, screen.Rate, share, bad, history.errors},
+		{"p99", float64(p.Totals.P99), seconds, "p50 " + screen.Latency(p.Totals.P50), t.Special, history.p99},
+		{inFlight, float64(p.Totals.InFlight), count, "", t.Info, history.inFlight},
 	}
 	rows := make([]*screen.Line, height)
 	for y := range rows {
@@ -68,12 +71,12 @@ func drawVitals(env Env, height int) []string {
 		if v.style == t.Faint {
 			value = screen.Style{Attr: screen.Bold}
 		}
-		head := rows[0].To(at).Text(v.name+" ", t.Muted).Text(v.value, value)
+		head := rows[0].To(at).Text(v.name+" ", t.Muted).Text(v.format(v.now), value)
 		end := at + width
 		if v.more != "" && screen.Width(v.more) <= end-head.At()-2 {
 			head.Text("  "+v.more, t.Muted)
 		}
-		if peak := "max " + v.peak(highest(v.series)); len(v.series) > 0 && height > 2 && len(peak) <= end-head.At()-2 {
+		if peak := "max " + v.format(max(highest(v.series), v.now)); len(v.series) > 0 && height > 2 && len(peak) <= end-head.At()-2 {
 			head.To(end-screen.Width(peak)).Text(peak, t.Faint)
 		}
 		for y, line := range screen.Graph(v.series, width, height-1, 0) {
