@@ -232,9 +232,9 @@ func (w *watched) record(opts *watchOptions) (finish func(), err error) {
 	}, nil
 }
 
-// stream gives updates to take until it returns false, the source ends, or ctx does,
-// which is an error only when ctx was not ended by a time limit of the command's own. At
-// least every interval it calls take without an update, in a live mesh.
+// stream gives updates to take until it returns false or the source ends; the end of ctx
+// is an error. Of a live mesh it calls take without an update when none came for an
+// interval.
 func (w *watched) stream(ctx context.Context, interval time.Duration, take func(u *inspect.Update) (more bool, err error)) error {
 	if w.replay != nil {
 		return w.readAll(ctx, take)

@@ -175,7 +175,9 @@ func (m *Model) tick() {
 		m.tickCommand(c)
 	}
 	m.tickTotals()
-	m.requests.sweep(m.now, nil)
+	if m.now.Sub(m.requests.swept) > endedStays { // nobody takes pictures
+		m.requests.sweep(m.now, nil)
+	}
 	m.topology.tick(m)
 	m.journal.tick(m)
 }

@@ -19,6 +19,7 @@ type requestTable struct {
 	order  []*row // by started; those that are gone are left out when it is next sorted
 	fresh  []*row // not yet in order
 	resort bool
+	swept  time.Time // order was brought up to date
 	// Those that were never seen under way.
 	flashedFailed, flashedOK int
 }
@@ -263,6 +264,7 @@ func (t *requestTable) remove(w *row) {
 // sweep brings order up to date, and appends what is to be shown, the oldest first, to
 // dst unless that is nil.
 func (t *requestTable) sweep(now time.Time, dst *[]Live) {
+	t.swept = now
 	if t.resort {
 		slices.SortFunc(t.order, byStart)
 		t.resort = false
