@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,28 +16,51 @@ import (
 
 // subject is a node that is only pretended.
 type subject struct {
+	mu     sync.Mutex // time that passes in a bubble orders nothing
 	links  []LinkCount
 	rows   []Row
 	total  int
 	queues []QueueCount
 }
 
-func (s *subject) Instance() string   { return "i-1" }
-func (s *subject) Links() []LinkCount { return slices.Clone(s.links) }
-func (s *subject) InFlight(atMost int) ([]Row, int) {
-	return s.rows[:min(atMost, len(s.rows))], s.total
+func (s *subject) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
-func (s *subject) Queues() []QueueCount { return s.queues }
+
+func (s *subject) Instance() string { return "i-1" }
+
+func (s *subject) Links() []LinkCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.links)
+}
+
+func (s *subject) InFlight(atMost int) ([]Row, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.rows[:min(atMost, len(s.rows))]), s.total
+}
+
+func (s *subject) Queues() []QueueCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.queues)
+}
 
 // sent collects what a reporter sends, and reads it as a watcher does.
 type sent struct {
 	t       *testing.T
+	mu      sync.Mutex
 	reports []*Report
 	bytes   int
 	fail    error
 }
 
 func (s *sent) send(body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.fail != nil {
 		return s.fail
 	}
@@ -50,9 +74,23 @@ func (s *sent) send(body []byte) error {
 	return nil
 }
 
-func (s *sent) take() []*Report {
-	all := s.reports
+func (s *sent) failWith(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
+// took gives the reports since it was last called, and their size.
+func (s *sent) took() ([]*Report, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, bytes := s.reports, s.bytes
 	s.reports, s.bytes = nil, 0
+	return all, bytes
+}
+
+func (s *sent) take() []*Report {
+	all, _ := s.took()
 	return all
 }
 
@@ -122,7 +160,7 @@ func TestReporterSaysWhatChanged(t *testing.T) {
 			t.Fatal("does not want a failure")
 		}
 		r.Finished(Row{Took: time.Second, Request: Request{UID: "u", Dir: Out, Caller: "a/1", Target: "b/1", Command: "b.echo", Kind: KindBalanced, Code: wire.CodeTimeout, Error: "bad\x1b[31m"}})
-		n.links = nil
+		n.change(func() { n.links = nil })
 		advance(100 * time.Millisecond)
 		all = s.take()
 		if len(all) != 1 || len(all[0].Commands) != 1 || len(all[0].Commands[0].Latency) != 1 || all[0].Commands[0].Errors[wire.CodeTimeout] != 1 ||
@@ -132,9 +170,9 @@ func TestReporterSaysWhatChanged(t *testing.T) {
 
 		// What went missing is made up for by telling everything.
 		echo.Start(1)
-		s.fail = context.Canceled
+		s.failWith(context.Canceled)
 		advance(100 * time.Millisecond)
-		s.fail = nil
+		s.failWith(nil)
 		advance(time.Second)
 		if all := s.take(); len(all) != 1 || !all[0].Full || len(all[0].Commands) != 1 || all[0].Commands[0].Started != 3 {
 			t.Errorf("after a report that could not be sent: %+v", all)
@@ -162,34 +200,36 @@ func TestReporterStaysWithinItsBounds(t *testing.T) {
 		order(0)
 		s.take()
 		advance(2 * time.Second)
+		s.take()
 		seen := map[string]CommandCount{}
 		buckets := map[string]map[int]uint64{}
 		rows, finished := 0, 0
-		took := func(i int) time.Duration { return time.Duration(i%997+1) * 10 * time.Microsecond }
+		lasted := func(i int) time.Duration { return time.Duration(i%997+1) * 10 * time.Microsecond }
 		for second := range 10 {
-			s.take()
 			for tick := range 20 {
-				n.rows = nil
+				var rows []Row
 				for i := range maxRows {
-					n.rows = append(n.rows, Row{Started: time.Now(), Raw: []byte(`[` + raw.String() + `1]`), Request: Request{
+					rows = append(rows, Row{Started: time.Now(), Raw: []byte(`[` + raw.String() + `1]`), Request: Request{
 						UID: fmt.Sprintf("%08d-%d-%d", i, second, tick), Dir: In, Caller: "caller/with-a-name-of-a-usual-length", Target: "callee/with-a-name", Command: "callee.command", Kind: KindBalanced, Phase: PhaseRunning,
 					}})
 				}
+				n.change(func() { n.rows = rows })
 				for i := range 1000 { // 20,000 requests a second
 					name := fmt.Sprintf("callee.command%d", i%60)
 					tally := r.Meter.Command(name, In).Tally(false)
 					tally.Start(1)
-					tally.End("", took(i*(second+1)), 1)
-					if r.Wants("", took(i)) {
-						r.Finished(Row{Took: took(i), Request: Request{UID: "u", Dir: In, Caller: "a/1", Target: "b/1", Command: name, Kind: KindBalanced}})
+					tally.End("", lasted(i*(second+1)), 1)
+					if r.Wants("", lasted(i)) {
+						r.Finished(Row{Took: lasted(i), Request: Request{UID: "u", Dir: In, Caller: "a/1", Target: "b/1", Command: name, Kind: KindBalanced}})
 					}
 				}
 				advance(50 * time.Millisecond)
 			}
-			if s.bytes > 64<<10 || len(s.reports) > 10 || len(s.reports) == 0 {
-				t.Errorf("second %d: %d reports of %d bytes", second, len(s.reports), s.bytes)
+			reports, bytes := s.took()
+			if bytes > 64<<10 || len(reports) > 10 || len(reports) == 0 {
+				t.Errorf("second %d: %d reports of %d bytes", second, len(reports), bytes)
 			}
-			for _, rep := range s.reports {
+			for _, rep := range reports {
 				if rep.InFlight != nil {
 					rows += len(rep.InFlight.Requests)
 				}
@@ -291,10 +331,12 @@ func TestManyLinks(t *testing.T) {
 		}
 		tally := r.Meter.Command("a.b", Out).Tally(false)
 		for range 100 {
-			n.links[999].Draining = !n.links[999].Draining
-			for i := range n.links {
-				n.links[i].Sent++
-			}
+			n.change(func() {
+				n.links[999].Draining = !n.links[999].Draining
+				for i := range n.links {
+					n.links[i].Sent++
+				}
+			})
 			tally.Start(1)
 			advance(100 * time.Millisecond)
 		}
