@@ -3,12 +3,14 @@ package tui
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -19,7 +21,9 @@ type links struct {
 	workers []string
 	running map[string]int // nodes of each worker
 	pairs   map[pair]*tally
-	may     map[pair]bool   // by the schema
+	may     map[pair]bool // by the schema
+	schema  *schema.Schema
+	there   []string        // the workers that may was made for
 	moved   bool            // somebody has moved the cursor
 	notable []*inspect.Link // missing ones, then the busiest
 }
@@ -57,36 +61,18 @@ func (*links) Title() string { return "Links" }
 
 // Refresh adds up the links by worker.
 func (p *links) Refresh(env Env) {
-	p.running, p.pairs, p.may = map[string]int{}, map[pair]*tally{}, map[pair]bool{}
+	p.running, p.pairs = map[string]int{}, map[pair]*tally{}
 	worker := map[string]string{}
 	for i := range env.Picture.Nodes {
 		n := &env.Picture.Nodes[i]
 		worker[n.Name] = n.Worker
-		if n.Health != inspect.Gone {
-			p.running[n.Worker]++
-		} else {
-			p.running[n.Worker] += 0
+		here := 1
+		if n.Health == inspect.Gone {
+			here = 0
 		}
+		p.running[n.Worker] += here
 	}
-	p.workers = p.workers[:0]
-	for name := range p.running {
-		p.workers = append(p.workers, name)
-	}
-	if s := env.Picture.Schema; s != nil {
-		for name, w := range s.Workers {
-			if _, ok := p.running[name]; !ok && (w.Connect.Any || len(w.Connect.Workers) > 0 || len(w.Allow.Workers) > 0) {
-				p.workers = append(p.workers, name)
-			}
-		}
-		for _, from := range p.workers {
-			for _, to := range p.workers {
-				if s.MayConnect(from, to) {
-					p.may[pair{from, to}] = true
-				}
-			}
-		}
-	}
-	slices.SortFunc(p.workers, natural)
+	p.consult(env.Picture.Schema)
 	var last pair // links of a pair come one after the other
 	var sum *tally
 	for i := range env.Picture.Links {
@@ -106,25 +92,49 @@ func (p *links) Refresh(env Env) {
 	p.choose()
 }
 
-// choose begins with the cursor on what matters: a missing link, else the first link.
-func (p *links) choose() {
-	if p.moved {
+// consult finds the workers to show, which are those that are there and those that the
+// schema connects with them, and who may connect to whom. Schemas can be large: it asks
+// only when the schema or the workers have changed.
+func (p *links) consult(s *schema.Schema) {
+	there := slices.Sorted(maps.Keys(p.running))
+	if s == p.schema && slices.Equal(there, p.there) {
 		return
 	}
-	first := true
-	for i, from := range p.workers {
-		for j, to := range p.workers {
-			switch sum := p.pairs[pair{from, to}]; {
-			case sum == nil:
-			case sum.missing > 0:
-				p.matrix.Select(i, j)
-				return
-			case first:
-				p.matrix.Select(i, j)
-				first = false
+	p.schema, p.there, p.may = s, there, map[pair]bool{}
+	p.workers = slices.Clone(there)
+	if s != nil {
+		for name := range s.Workers {
+			if _, here := p.running[name]; !here && slices.ContainsFunc(there, func(other string) bool {
+				return s.MayConnect(name, other) || s.MayConnect(other, name)
+			}) {
+				p.workers = append(p.workers, name)
+			}
+		}
+		for _, from := range p.workers {
+			for _, to := range p.workers {
+				if s.MayConnect(from, to) {
+					p.may[pair{from, to}] = true
+				}
 			}
 		}
 	}
+	slices.SortFunc(p.workers, natural)
+}
+
+// choose puts the cursor, before anybody moves it, on what matters: the first pair with a
+// missing link, else the first that is linked.
+func (p *links) choose() {
+	if p.moved || len(p.pairs) == 0 {
+		return
+	}
+	var best pair
+	var of *tally
+	for k, sum := range p.pairs {
+		if of == nil || cmp.Or(cmp.Compare(min(1, of.missing), min(1, sum.missing)), natural(k.from, best.from), natural(k.to, best.to)) < 0 {
+			best, of = k, sum
+		}
+	}
+	p.matrix.Select(slices.Index(p.workers, best.from), slices.Index(p.workers, best.to))
 }
 
 const maxNotable = 100 // links; more than any window has room for
