@@ -150,6 +150,10 @@ func (p *Pending) LinkLost(l link.Link) {
 func (p *Pending) takeIf(chosen func(*call) bool) []*call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.takeIfLocked(chosen)
+}
+
+func (p *Pending) takeIfLocked(chosen func(*call) bool) []*call {
 	var taken []*call
 	for _, s := range p.slots {
 		if s.call != nil && chosen(s.call) {
@@ -164,7 +168,8 @@ func (p *Pending) takeIf(chosen func(*call) bool) []*call {
 func (p *Pending) expire() {
 	now := time.Now()
 	var next time.Time
-	due := p.takeIf(func(c *call) bool {
+	p.mu.Lock()
+	due := p.takeIfLocked(func(c *call) bool {
 		d := c.request.Deadline
 		if d.IsZero() {
 			return false
@@ -177,13 +182,12 @@ func (p *Pending) expire() {
 		}
 		return true
 	})
+	p.alarm.rang(now, next)
+	p.mu.Unlock()
 	for _, c := range due {
 		c.failure, c.gaveUp = errDeadline(), true
 		c.settled <- c
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.alarm.rang(now, next)
 }
 
 // On is how many requests wait for a response over l.

@@ -26,7 +26,7 @@ type Config struct {
 
 	MaxPayload   int           // bytes of one message's payload, either way; default 1 MiB
 	OutMessages  int           // that may wait to be sent; default 65536
-	OutBytes     int           // that may wait to be sent; default 16 MiB
+	OutBytes     int           // that may wait to be sent; default 32 MiB
 	WriteTimeout time.Duration // for one frame; default 10 s
 	Heartbeat    time.Duration // between questions to a peer that says nothing; default 10 s
 	Handshake    time.Duration // for all of it; default 5 s
@@ -50,7 +50,7 @@ func (c *Config) setDefaults() error {
 	c.Hello.Protocol = 1
 	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
 	setDefault(&c.OutMessages, 1<<16)
-	setDefault(&c.OutBytes, 16<<20)
+	setDefault(&c.OutBytes, 32<<20)
 	setDefault(&c.WriteTimeout, 10*time.Second)
 	setDefault(&c.Heartbeat, 10*time.Second)
 	setDefault(&c.Handshake, 5*time.Second)
