@@ -137,7 +137,7 @@ func expressionError(flag string, err error) error {
 	return usagef("", "%s: %v", flag, err)
 }
 
-func runWatch(ctx context.Context, opts *watchOptions) (err error) {
+func runWatch(ctx context.Context, opts *watchOptions) error {
 	if !opts.headless && !opts.app.interactive() {
 		return usagef("without one, meshctl events streams what happens, and meshctl top prints a table", "watch needs a terminal")
 	}
@@ -167,6 +167,7 @@ type watched struct {
 	control  inspect.Control  // nil in a replay
 	timeline inspect.Timeline // nil unless it is a replay at its own pace
 	replay   *record.Replay   // nil when live
+	recorder *record.Recorder // nil unless it is recorded
 	title    string
 }
 
@@ -219,7 +220,7 @@ func (w *watched) record(opts *watchOptions) (finish func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.source = record.Tee{Source: w.source, Recorder: rec}
+	w.source, w.recorder = record.Tee{Source: w.source, Recorder: rec}, rec
 	return func() {
 		switch err := rec.Close(); {
 		case errors.Is(err, record.ErrFull):

@@ -77,7 +77,9 @@ func (opts *watchOptions) judgeRecording(ctx context.Context, w *watched, model 
 // headlessRecord only reads, so that it is recorded.
 func headlessRecord(ctx context.Context, opts *watchOptions, w *watched) error {
 	end := time.Now().Add(opts.holdFor)
-	return w.stream(ctx, judgeEvery, func(*inspect.Update) (bool, error) { return time.Now().Before(end), nil })
+	return w.stream(ctx, judgeEvery, func(*inspect.Update) (bool, error) {
+		return time.Now().Before(end) && w.recorder.Err() == nil, nil
+	})
 }
 
 // gate decides whether an assertion becomes true within a time and then stays true for

@@ -294,15 +294,14 @@ func TestCreateKeepsWhatIsThere(t *testing.T) {
 }
 
 func TestSizeIsBounded(t *testing.T) {
-	stopped := make(chan error, 2)
 	const most = 128 << 10
-	path, r := create(t, Config{Max: most, Stopped: func(err error) { stopped <- err }})
-	play(10, 10*time.Minute, func(u inspect.Update) {
-		if len(stopped) == 0 {
+	path, r := create(t, Config{Max: most})
+	play(10, time.Minute, func(u inspect.Update) {
+		if r.Err() == nil {
 			r.Write(u)
 		}
 	})
-	if err := <-stopped; !errors.Is(err, ErrFull) {
+	if err := r.Err(); !errors.Is(err, ErrFull) {
 		t.Errorf("%v", err)
 	}
 	if err := r.Close(); !errors.Is(err, ErrFull) {

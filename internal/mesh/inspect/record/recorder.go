@@ -40,11 +40,10 @@ var ErrFull = errors.New("the recording has reached its size")
 
 // Config is what a Recorder needs. The zero value is usable.
 type Config struct {
-	Header   Header      // Version and At are filled in
-	Max      int64       // size of the file at most; 0: no bound
-	Payloads bool        // payloads are recorded, as nodes masked them; else "***"
-	Force    bool        // a file of that name is replaced
-	Stopped  func(error) // told once, from any goroutine, when the recording ends early: ErrFull, or why it cannot be written
+	Header   Header // Version and At are filled in
+	Max      int64  // size of the file at most; 0: no bound
+	Payloads bool   // payloads are recorded, as nodes masked them; else "***"
+	Force    bool   // a file of that name is replaced
 }
 
 // Recorder writes one recording. Methods are safe for concurrent use.
@@ -63,7 +62,6 @@ type Recorder struct {
 	shift   int64          // what is added to it since the clock was set back
 	unsaved bool           // since the last flush
 	err     error          // it has ended
-	told    bool
 	closed  bool
 }
 
@@ -113,21 +111,18 @@ func (r *Recorder) begin() error {
 	return nil
 }
 
-// Write records an update. It does not fail: whoever watches goes on when a recording
-// has ended; see Config.Stopped and Close.
-func (r *Recorder) Write(u inspect.Update) {
+// Err tells why the recording has ended early, ErrFull for example; nil while it goes on.
+func (r *Recorder) Err() error {
 	r.mu.Lock()
-	r.write(u)
-	err := r.err
-	tell := err != nil && !r.told && !r.closed
-	r.told = r.told || tell
-	r.mu.Unlock()
-	if tell && r.cfg.Stopped != nil {
-		r.cfg.Stopped(err)
-	}
+	defer r.mu.Unlock()
+	return r.err
 }
 
-func (r *Recorder) write(u inspect.Update) {
+// Write records an update. It does not fail: whoever watches goes on when a recording
+// has ended; see Err and Close.
+func (r *Recorder) Write(u inspect.Update) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.err != nil || r.closed || u.Reset { // live sources never begin anew
 		return
 	}
