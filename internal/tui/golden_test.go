@@ -30,7 +30,7 @@ var drawn = []struct {
 	{"connections", []string{":connections"}},
 	{"node", []string{":billing/1"}},
 	{"links", []string{":links"}},
-	{"pair", []string{":links", "down", "enter"}},
+	{"pair", []string{":links", "enter"}},
 	{"inflight", []string{":in flight"}},
 	{"request", []string{":in flight", "down", "down", "enter"}},
 	{"commands", []string{":commands"}},
