@@ -14,13 +14,7 @@ type linked struct{ *core }
 func (n linked) inTurn(_ context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
 	ring := n.peers.ring(worker)
 	return func(yield func(target, *wire.Error) bool) {
-		turn := ring.From
-		if !sel.IsZero() {
-			turn = func() (*peer, iter.Seq[*peer], bool) {
-				return ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
-			}
-		}
-		first, rest, ok := turn()
+		first, rest, ok := ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
 		if !ok || !yield(targetOf(first), nil) {
 			return
 		}
