@@ -34,6 +34,7 @@ type serviceRow struct {
 	node     *inspect.Node // of a variant
 	worker   string        // of a worker; with node set, both
 	variants []*inspect.Node
+	gone     int  // of variants
 	last     bool // variant of its worker that is shown
 	health   inspect.Health
 	reports  bool
@@ -129,6 +130,9 @@ func sumOf(variants []*inspect.Node) serviceRow {
 	for _, n := range variants {
 		if n.Health != inspect.Gone && (sum.health == inspect.Gone || n.Health > sum.health) {
 			sum.health = n.Health
+		}
+		if n.Health == inspect.Gone {
+			sum.gone++
 		}
 		sum.reports = sum.reports || n.Reports
 		sum.in += n.RateIn
@@ -261,8 +265,11 @@ func (s *serviceList) row(l *screen.Line, t *screen.Theme, i int) {
 func (s *serviceList) pulse(l *screen.Line, t *screen.Theme, r *serviceRow, end int) {
 	room := end - l.At()
 	if !s.folded || len(r.variants) > room {
-		n := "×" + strconv.Itoa(len(r.variants))
-		l.Cell(n, max(0, min(room, screen.Width(n))), false, t.Muted)
+		text, st := "×"+strconv.Itoa(len(r.variants)), t.Muted
+		if r.gone > 0 {
+			text, st = "×"+strconv.Itoa(len(r.variants)-r.gone)+" of "+strconv.Itoa(len(r.variants)), t.Warn
+		}
+		l.Cell(text, max(0, min(room, screen.Width(text))), false, st)
 		return
 	}
 	for _, n := range r.variants {

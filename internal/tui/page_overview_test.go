@@ -70,7 +70,7 @@ func TestOverviewTellsWhoWhatAndWhich(t *testing.T) {
 		}
 	}
 	r := dashboard(t, small(), "dark", size{120, 40})
-	wants(t, r, "billing/* ×2", "├ ● a", "└ ▲ b degraded", "mail/x gone", "web/a → billing/a")
+	wants(t, r, "billing ×2 ", "billing/* ×2", "├ ● a", "└ ▲ b degraded", "mail/x gone", "web/a → billing/a")
 }
 
 func TestServicesAreFoldedWhenTheyAreTooMany(t *testing.T) {
@@ -89,6 +89,9 @@ func TestServicesAreFoldedWhenTheyAreTooMany(t *testing.T) {
 	r := dashboard(t, p, "dark", size{120, 40})
 	inOrder(t, r, "● w0 ×40", "● w1", "● w2", "▲ w3", "├ ▲ 1 ", "├ ▲ 8 ", "└ ▲ 15 ", "● w4")
 	lacks(t, r, "▲ 22", "● 0")
+	p.Nodes[41].Health = inspect.Gone
+	send(r, frameMsg{})
+	wants(t, r, "● w1 ×39 of 40")
 
 	// More workers than lines: those in trouble first.
 	for i := range p.Nodes {
