@@ -23,9 +23,10 @@ test: deps ## every test, those with JavaScript peers included
 	@go test -run '^TestAllocations$$' $(ALLOCATIONS) # the race detector has its own
 
 lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
-	@test -z "$$(gofmt -l bench cmd configs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l bench cmd configs internal test; exit 1; }
+	@test -z "$$(gofmt -l bench cmd configs docs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l bench cmd configs docs internal test; exit 1; }
 	go vet ./...
 	cd bench && go vet ./...
+	cd docs/pictures && go vet ./...
 	GOOS=windows CGO_ENABLED=0 go vet ./...
 	GOOS=darwin CGO_ENABLED=0 go vet ./...
 	go run $(STATICCHECK) ./...
@@ -45,6 +46,9 @@ interop: deps ## the tests with JavaScript peers, none skipped
 
 generate: ## completions, references and the sample configuration, from the code
 	go test ./internal/config ./internal/cli -run '^TestGenerated$$' -update
+
+pictures: build ## those of docs/dashboard.md, from the demo in tmux
+	cd docs/pictures && go run .
 
 snapshot: ## what a release would have, in dist/
 	go run $(GORELEASER) check

@@ -140,6 +140,9 @@ func (f *requestRow) dim(t *screen.Theme, st screen.Style) screen.Style {
 
 func (f *requestRow) bar(t *screen.Theme, width int) screen.Cell {
 	if f.Timeout <= 0 {
+		if f.ended() { // those who report it do not always know
+			return screen.Cell{}
+		}
 		return screen.Cell{Text: "none", Style: t.Faint}
 	}
 	st := t.Good
