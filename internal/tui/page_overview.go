@@ -192,14 +192,22 @@ func (o *overview) Shown() (shown, total int) {
 	return len(services.nodes), services.total
 }
 
-// Copy gives the name of what is under the cursor.
+// Copy gives the name of a worker or node, or a line that makes the call.
 func (o *overview) Copy() (text, what string) {
 	p := &o.panels[o.focus]
-	if o.focus == newsPanel || p.at >= p.panel.len() {
+	if p.at >= p.panel.len() {
 		return "", ""
 	}
-	name := p.panel.goal(p.at)
-	return name, name
+	switch list := p.panel.(type) {
+	case *serviceList:
+		return list.goal(p.at), list.goal(p.at)
+	case *slowList:
+		return callLine(list.key(p.at), nil, 0), "the meshctl call of " + list.key(p.at)
+	case *flightList:
+		r := list.rows[p.at].live
+		return callLine(r.Command, r.Payload, r.Timeout), "the meshctl call of " + r.Command
+	}
+	return "", ""
 }
 
 const panelGap = 3 // columns between the two halves of the page
@@ -223,6 +231,9 @@ func (o *overview) Draw(env Env) []string {
 		if airy {
 			height--
 		}
+	}
+	if events == 0 && o.focus == newsPanel {
+		o.focus = servicesPanel // the events went with the last resize
 	}
 	lines = append(lines, o.middle(env, len(lines), height)...)
 	if events > 0 {

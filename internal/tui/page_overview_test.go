@@ -248,6 +248,29 @@ func TestPercent(t *testing.T) {
 	}
 }
 
+func TestOverviewCopiesWhatCanBeRun(t *testing.T) {
+	r := dashboard(t, small(), "dark", usual)
+	shown(r)
+	o := r.front().(*overview)
+	for _, want := range []string{"billing", "meshctl call billing.slow", "meshctl call billing.oldest --timeout 10s", ""} {
+		if got, _ := o.Copy(); got != want {
+			t.Errorf("copied %q, want %q", got, want)
+		}
+		press(r, "right")
+	}
+}
+
+func TestOverviewFocusStaysOnTheScreen(t *testing.T) {
+	r := dashboard(t, small(), "dark", usual)
+	shown(r)
+	press(r, "right", "right", "right")
+	if o := r.front().(*overview); o.focus != newsPanel {
+		t.Fatalf("panel %d has the focus", o.focus)
+	}
+	send(r, tea.WindowSizeMsg{Width: 60, Height: 15}) // no room for events
+	wants(t, r, "▌")
+}
+
 // What a peer calls itself is no command of the dashboard.
 func TestNamesAreNotCommands(t *testing.T) {
 	p := small()
