@@ -17,8 +17,8 @@ const (
 	idleEvery  = time.Second            // ages and the time since the master was lost go on
 )
 
-// Model folds updates into pictures; see inspect.Model.
-type Model interface {
+// folder folds updates into pictures; it is an inspect.Model.
+type folder interface {
 	Apply(inspect.Update)
 	Picture(now time.Time) *inspect.Picture
 }
@@ -29,11 +29,11 @@ type Model interface {
 // dashboard just takes none.
 type feed struct {
 	mu    sync.Mutex
-	model Model
+	model folder
 	news  chan struct{} // holds one token when something was applied
 }
 
-func newFeed(m Model) *feed { return &feed{model: m, news: make(chan struct{}, 1)} }
+func newFeed(m folder) *feed { return &feed{model: m, news: make(chan struct{}, 1)} }
 
 // frameMsg says that it is time for a new picture.
 type frameMsg struct{}

@@ -13,7 +13,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 )
 
-// counting is a Model that counts.
+// counting is a folder that counts.
 type counting struct{ applied, taken int }
 
 func (c *counting) Apply(inspect.Update) { c.applied++ }
