@@ -49,7 +49,7 @@ type Table[R any] struct {
 	follow   bool // the cursor stays at the end
 	blurred  bool // the cursor is not drawn
 	offset   int
-	height   int // of the rows, when last drawn
+	height   int   // of the rows, when last drawn
 	want     []int // widths that SetWidth asked for, by column
 	layout   []placed
 	laidFor  int
