@@ -119,6 +119,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		StateDir:      cfg.StateDir(),
 		Redis:         cfg.Redis,
 		Mesh:          cfg.Mesh,
+		QueueLease:    cfg.QueueLease,
 		DrainTimeout:  cfg.DrainTimeout,
 		Hooks:         hooks.bind(context.WithoutCancel(ctx)),
 		Version:       app.Build.Version,

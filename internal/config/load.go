@@ -87,6 +87,7 @@ type Config struct {
 	DataDir         string        `mapstructure:"data-dir"`
 	Redis           string        `mapstructure:"redis"`
 	Mesh            string        `mapstructure:"mesh"`
+	QueueLease      time.Duration `mapstructure:"queue-lease"`
 	MaxInFlight     int           `mapstructure:"max-in-flight"`
 	InspectPayloads bool          `mapstructure:"inspect-payloads"`
 	OnConnected     string        `mapstructure:"on-connected"`

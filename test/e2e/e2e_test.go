@@ -65,12 +65,16 @@ func run(t *testing.T, dir string, args ...string) *process {
 }
 
 // join runs a node in this process until the test ends.
-func join(t *testing.T, port, schema, worker, variant string, hooks node.Hooks) *node.Node {
+func join(t *testing.T, port, schema, worker, variant string, hooks node.Hooks, more ...func(*node.Config)) *node.Node {
 	t.Helper()
-	n, err := node.New(node.Config{
+	cfg := node.Config{
 		Keys: meshtest.Keys, Worker: worker, Variant: variant, Master: "127.0.0.1:" + port, Host: "127.0.0.1",
 		Schema: meshtest.Parse(t, schema), Logger: meshtest.Log(t, variant), Hooks: hooks,
-	})
+	}
+	for _, change := range more {
+		change(&cfg)
+	}
+	n, err := node.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ type Config struct {
 	// that it calls; see queue.RedisConfig. Mesh tells meshes in one Redis apart. With it an operator
 	// puts jobs into queues of workers that are not there.
 	Redis, Mesh string
+	QueueLease  time.Duration // how long what a lost node was working on waits for it in Redis; default 15 s
 	// DataDir is the node's own folder for QueueEmbedded; default: one below StateDir by worker
 	// and variant. New locks it, the end of Run releases it.
 	DataDir, StateDir string

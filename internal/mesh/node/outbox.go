@@ -49,7 +49,7 @@ func openRedis(cfg *Config) (*queue.Redis, error) {
 		}
 	}
 	s, err := queue.OpenRedis(queue.RedisConfig{
-		URL: cfg.Redis, Mesh: cfg.Mesh, Name: cfg.Worker + "/" + cfg.Variant, Sealer: sealer{cfg.Ring}, Logger: cfg.Logger,
+		URL: cfg.Redis, Mesh: cfg.Mesh, Name: cfg.Worker + "/" + cfg.Variant, Sealer: sealer{cfg.Ring}, Lease: cfg.QueueLease, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: err.Error()}

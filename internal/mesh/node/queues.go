@@ -257,7 +257,9 @@ func (qs *queues) run(ctx context.Context) error {
 	for _, q := range qs.byCommand {
 		g.Go(func() error { return q.Run(ctx, qs.work) })
 	}
-	return errors.Join(g.Wait(), qs.close())
+	err := g.Wait()
+	<-ctx.Done() // jobs of others may go by way of the store
+	return errors.Join(err, qs.close())
 }
 
 // close releases the store. The queues are not run, or not any more.

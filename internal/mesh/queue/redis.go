@@ -56,6 +56,7 @@ type Redis struct {
 	instance string
 	log      *slog.Logger
 	adds     chan *redisAdd
+	ending   context.Context // ends with Close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
@@ -87,7 +88,7 @@ func OpenRedis(cfg RedisConfig) (*Redis, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Redis{
-		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), cancel: cancel,
+		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), ending: ctx, cancel: cancel,
 		adds: make(chan *redisAdd, maxUnsent), queues: make(map[string]*redisQueue),
 		err: fmt.Errorf("%w: redis: not connected yet", ErrUnavailable),
 	}
@@ -263,14 +264,8 @@ func (s *Redis) send(ctx context.Context) {
 		case a := <-s.adds:
 			batch = append(batch, a)
 		case <-ctx.Done():
-			for {
-				select {
-				case a := <-s.adds:
-					a.stored(fmt.Errorf("%w: the node ends", ErrClosed))
-				default:
-					return
-				}
-			}
+			s.refuse()
+			return
 		}
 		for more := true; more && len(batch) < maxPipeline; {
 			select {
@@ -281,6 +276,18 @@ func (s *Redis) send(ctx context.Context) {
 			}
 		}
 		s.sendBatch(ctx, batch)
+	}
+}
+
+// refuse tells those whose items will not be sent any more.
+func (s *Redis) refuse() {
+	for {
+		select {
+		case a := <-s.adds:
+			a.stored(fmt.Errorf("%w: the node ends", ErrClosed))
+		default:
+			return
+		}
 	}
 }
 

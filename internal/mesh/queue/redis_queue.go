@@ -70,6 +70,9 @@ func (q *redisQueue) Add(item Item, stored func(error)) {
 	if err == nil {
 		select {
 		case q.s.adds <- &redisAdd{q, item, stored}:
+			if q.s.ending.Err() != nil {
+				q.s.refuse() // nobody else may look any more
+			}
 			return
 		default:
 			err = fmt.Errorf("queue %s: %w: too much waits to be sent to Redis", item.Command, ErrFull)
