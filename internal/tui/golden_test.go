@@ -37,6 +37,7 @@ var drawn = []struct {
 	{"command", []string{":search.find"}},
 	{"events", []string{":events"}},
 	{"event", []string{":events", "enter"}},
+	{"queues", []string{":queues"}},
 	{"help", []string{":connections", "?"}},
 }
 

@@ -58,7 +58,7 @@ func rootActions() []action {
 		{Binding{Keys: []string{"y"}, Help: "copy"}, can[Copier], func(r *root, _ string) tea.Cmd { return r.copy() }},
 		{Binding{Keys: []string{"f"}, Help: "freeze", Hint: true}, nil, quiet((*root).freeze)},
 		{Binding{Keys: []string{":"}, Help: "command line", Hint: true}, nil, quiet((*root).askCommand)},
-		{Binding{Keys: []string{"1", "2", "3", "4", "5", "6"}, Show: "1…6", Help: "page"}, nil, func(r *root, key string) tea.Cmd {
+		{Binding{Keys: []string{"1", "2", "3", "4", "5", "6", "7"}, Show: "1…7", Help: "page"}, nil, func(r *root, key string) tea.Cmd {
 			if n, err := strconv.Atoi(key); err == nil && n <= len(r.tabs) {
 				r.goTab(n - 1)
 			}

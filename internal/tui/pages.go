@@ -11,6 +11,7 @@ func pages() []Page {
 		newInFlight(),
 		newCommands(),
 		newEvents(),
+		newQueues(),
 	}
 }
 

@@ -134,19 +134,28 @@ func (r *root) header() string {
 	return l.String()
 }
 
-type tabSpan struct{ from, to, tab int }
+// tabSpan is where a tab is, and what it says, its margins included.
+type tabSpan struct {
+	from, to, tab int
+	text          string
+}
 
-// tabSpans says where the tabs are. In a narrow window only the active one has its name.
+// tabSpans says where the tabs are. In a narrower window they stand closer together, in a
+// narrow one only the active one has its name.
 func (r *root) tabSpans() []tabSpan {
-	for _, short := range []bool{false, true} {
+	for _, fit := range []struct {
+		margin string
+		short  bool
+	}{{" ", false}, {"", false}, {" ", true}} {
 		var spans []tabSpan
 		at := 1
 		for i := range r.tabs {
-			w := screen.Width(r.tabText(i, short)) + 2
-			spans = append(spans, tabSpan{at, at + w, i})
+			text := fit.margin + r.tabText(i, fit.short) + fit.margin
+			w := screen.Width(text)
+			spans = append(spans, tabSpan{at, at + w, i, text})
 			at += w + 1
 		}
-		if at <= r.width || short {
+		if at <= r.width || fit.short {
 			return spans
 		}
 	}
@@ -163,18 +172,14 @@ func (r *root) tabText(i int, short bool) string {
 
 func (r *root) tabBar() string {
 	l := screen.NewLine(r.width, screen.Style{})
-	for i, s := range r.tabSpans() {
-		text := r.tabText(i, false)
-		if screen.Width(text)+2 > s.to-s.from {
-			text = r.tabText(i, true)
-		}
+	for _, s := range r.tabSpans() {
 		l.To(s.from)
-		if i == r.tab {
-			l.Text(" "+text+" ", r.theme.Tab)
+		if s.tab == r.tab {
+			l.Text(s.text, r.theme.Tab)
 			continue
 		}
-		number, name, _ := strings.Cut(text, " ")
-		l.Text(" "+number, r.theme.Key).Text(" "+name, r.theme.Muted)
+		name := strings.TrimLeft(s.text, " 0123456789")
+		l.Text(strings.TrimSuffix(s.text, name), r.theme.Key).Text(name, r.theme.Muted)
 	}
 	return l.String()
 }

@@ -32,6 +32,7 @@ func Picture(nodes, requests int) *inspect.Picture {
 	g.requests(requests)
 	g.history()
 	g.events(min(10_000, 20*nodes))
+	g.queues()
 	g.totals()
 	return g.p
 }
@@ -59,6 +60,7 @@ func Hostile(seed uint64) *inspect.Picture {
 	g.requests(g.IntN(40))
 	g.history()
 	g.events(g.IntN(60))
+	g.queues()
 	g.totals()
 	if g.IntN(4) == 0 {
 		g.p.Schema = nil
@@ -267,6 +269,19 @@ func (g *generator) events(n int) {
 		})
 	}
 	g.p.EventCount = uint64(n)
+}
+
+func (g *generator) queues() {
+	for i := range g.p.Nodes {
+		n := &g.p.Nodes[i]
+		if n.Worker != "mailer" || !n.Reports {
+			continue
+		}
+		g.p.Queues = append(g.p.Queues, inspect.Queue{
+			Node: n.Name, Oldest: g.span(time.Duration(i) * time.Second),
+			QueueCount: inspect.QueueCount{Command: g.text("mailer.send"), Depth: g.number(7 * i % 40), Retries: uint64(i * i % 90), Dead: g.number(i % 3)},
+		})
+	}
 }
 
 func (g *generator) totals() {

@@ -12,6 +12,7 @@ type (
 	NodeRow    inspect.Node
 	CommandRow inspect.Command
 	LiveRow    inspect.Live
+	QueueRow   inspect.Queue
 )
 
 // EventFields are the fields of an EventRow.
@@ -228,6 +229,46 @@ func (l *LiveRow) Text(i int) (string, bool) {
 		return string(l.Code), true
 	case 6:
 		return l.Kind, true
+	}
+	return "", false
+}
+
+// QueueFields are the fields of a QueueRow.
+func QueueFields() []Field {
+	return append(texts("queue", "command", "node", "worker", "variant"),
+		Field{"depth", KindNumber}, Field{"oldest", KindDuration}, Field{"retries", KindNumber}, Field{"dead", KindNumber})
+}
+
+// Field implements Row. Worker and variant are the node's.
+func (q *QueueRow) Field(name string) (Value, bool) {
+	switch name {
+	case "queue", "command":
+		return text(q.Command)
+	case "node":
+		return text(q.Node)
+	case "worker":
+		return text(workerOf(q.Node))
+	case "variant":
+		return text(variantOf(q.Node))
+	case "depth":
+		return Number(float64(q.Depth)), true
+	case "oldest":
+		return Duration(q.Oldest), q.Depth > 0
+	case "retries":
+		return Number(float64(q.Retries)), true
+	case "dead":
+		return Number(float64(q.Dead)), true
+	}
+	return Value{}, false
+}
+
+// Text implements Row.
+func (q *QueueRow) Text(i int) (string, bool) {
+	switch i {
+	case 0:
+		return q.Command, true
+	case 1:
+		return q.Node, true
 	}
 	return "", false
 }
