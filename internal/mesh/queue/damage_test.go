@@ -1,0 +1,232 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+)
+
+func openNote(t *testing.T, s queue.Store, o queue.Options) queue.Queue {
+	t.Helper()
+	o.Command, o.MaxDepth = "note", 100_000
+	q, err := s.Queue("note", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// fill makes a store with n items that wait, some of which have a history, and gives its file.
+func fill(t *testing.T, n int) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	q := openNote(t, s, queue.Options{})
+	for i := range n {
+		payload := json.RawMessage(fmt.Sprintf(`{"n":%d,"text":%q}`, i, strings.Repeat("x", 100*i)))
+		if err := add(t, q, queue.Item{ID: fmt.Sprint("item-", i), Payload: payload}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(dir, "queue.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// reopen opens a store made of file, and tells what it has of the items: those that wait and the
+// dead letters. It must take and work off further items.
+func reopen(t *testing.T, file []byte) (waiting, dead int, log string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "queue.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	q := openNote(t, s, queue.Options{})
+	st := q.Stats()
+	seen := map[string]bool{}
+	first, err := q.Peek(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buried, err := q.Dead(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range append(first, buried...) {
+		if seen[e.ID] || !strings.HasPrefix(e.ID, "item-") || !json.Valid(e.Payload) {
+			t.Errorf("%s is there twice or is not what was put in", e.ID)
+		}
+		seen[e.ID] = true
+	}
+	if len(first) != st.Waiting || len(buried) != st.Dead {
+		t.Errorf("%d and %d entries, but the stats say %+v", len(first), len(buried), st)
+	}
+	if err := add(t, q, queue.Item{ID: "new"}); err != nil {
+		t.Errorf("a mended store does not take items: %v", err)
+	}
+	worked := make(chan string, 2000)
+	stop := run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { worked <- i.ID; return nil, nil })
+	for range st.Waiting + 1 {
+		receive(t, worked)
+	}
+	stop()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := filepath.Glob(filepath.Join(dir, "queue.db.damaged-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if damaged := strings.Contains(text.String(), "damaged"); damaged != (len(aside) == 1) {
+		t.Errorf("put aside: %v, but the log says:\n%s", aside, text.String())
+	}
+	return st.Waiting, st.Dead, text.String()
+}
+
+func TestEmbeddedCutOff(t *testing.T) {
+	const items = 50
+	file := fill(t, items)
+	var sizes []int
+	for _, n := range []int{1, 100, 4095, 4096, 8191, 8192, 12288, 16384, 16385, len(file) - 4097, len(file) - 4096, len(file) - 1} {
+		sizes = append(sizes, n)
+	}
+	for n := 5; n < 100; n += 10 {
+		sizes = append(sizes, len(file)*n/100)
+	}
+	saved := 0
+	for _, size := range sizes {
+		waiting, dead, log := reopen(t, file[:size])
+		t.Logf("%d of %d bytes: %d wait, %d dead letters", size, len(file), waiting, dead)
+		saved += waiting + dead
+		if waiting < items && !strings.Contains(log, "level=ERROR") {
+			t.Errorf("cut off at %d bytes %d items are missing, and nothing is logged", size, items-waiting)
+		}
+		if size > len(file)/2 && waiting+dead < items/5 {
+			t.Errorf("cut off at %d of %d bytes only %d items are left", size, len(file), waiting+dead)
+		}
+	}
+	if saved == 0 {
+		t.Error("nothing was ever saved")
+	}
+	if waiting, dead, log := reopen(t, file); waiting != items || dead != 0 || log != "" {
+		t.Errorf("a whole file: %d wait, %d dead letters, log %q", waiting, dead, log)
+	}
+	if waiting, _, log := reopen(t, nil); waiting != 0 || !strings.Contains(log, "empty file") {
+		t.Errorf("an empty file: %d wait, log %q", waiting, log)
+	}
+}
+
+// A page that was overwritten is no reason to end the process.
+func TestEmbeddedOverwritten(t *testing.T) {
+	file := fill(t, 50)
+	for at := 2 * 4096; at+4096 <= len(file); at += 9 * 4096 {
+		damaged := bytes.Clone(file)
+		for i := range 4096 {
+			damaged[at+i] = byte(i * 37)
+		}
+		reopen(t, damaged)
+	}
+}
+
+// On a full disk nothing is accepted that is not stored; what is there is worked off, and then there is
+// room again.
+func TestEmbeddedDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("cannot make a small disk, for which one has to be root on Linux: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+	})
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	q := openNote(t, s, queue.Options{})
+	payload, _ := json.Marshal(strings.Repeat("x", 20_000))
+	accepted := 0
+	var failure error
+	for i := 0; i < 100 && failure == nil; i++ {
+		if failure = add(t, q, queue.Item{ID: fmt.Sprint(i), Payload: payload}); failure == nil {
+			accepted++
+		}
+	}
+	if !errors.Is(failure, queue.ErrUnavailable) || accepted == 0 {
+		t.Fatalf("%d accepted, then %v; want ErrUnavailable", accepted, failure)
+	}
+	if !errors.Is(s.Err(), queue.ErrUnavailable) || !strings.Contains(s.Err().Error(), "no space left") {
+		t.Errorf("the store says %v", s.Err())
+	}
+	worked := make(chan string, 200)
+	stop := run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { worked <- i.ID; return nil, nil })
+	for i := range accepted {
+		if id := receive(t, worked); id != fmt.Sprint(i) {
+			t.Errorf("worked on %s, want %d", id, i)
+		}
+	}
+	await(t, "the store to have room", func() bool { return add(t, q, queue.Item{ID: "after", Payload: payload}) == nil })
+	if err := s.Err(); err != nil {
+		t.Errorf("the store says %v when there is room", err)
+	}
+	receive(t, worked)
+	stop()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An item that ends the node again and again becomes a dead letter that says so.
+func TestEmbeddedEndsTheNode(t *testing.T) {
+	dir := t.TempDir()
+	for range 4 { // as if the process had been killed: what is begun is never ended
+		s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+		q := openNote(t, s, queue.Options{Retries: 2})
+		if q.Stats().Waiting+q.Stats().Dead == 0 {
+			if err := add(t, q, queue.Item{ID: "bad"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := make(chan queue.Item, 1)
+		block := make(chan struct{})
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = q.Run(ctx, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+				began <- i
+				<-block
+				return nil, nil
+			})
+		}()
+		await(t, "the item to begin or die", func() bool { return len(began) == 1 || q.Stats().Dead == 1 })
+		if err := s.Close(); err != nil { // before the work ends, which is then not noted
+			t.Fatal(err)
+		}
+		cancel()
+		close(block)
+		receive(t, ended)
+	}
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	defer s.Close()
+	q := openNote(t, s, queue.Options{Retries: 2})
+	dead, err := q.Dead(t.Context(), 10)
+	if err != nil || len(dead) != 1 || !strings.Contains(dead[0].Error, "the node ended") || !dead[0].Redelivered {
+		t.Errorf("dead letters: %+v, %v", dead, err)
+	}
+}
