@@ -24,6 +24,7 @@ type nodeState struct {
 	instance   string
 	reports    bool
 	seq        uint64
+	fullSeq    uint64 // of the newest Full report
 	every      time.Duration
 	lastReport time.Time
 	introduced time.Time // it began to tell all that there is: see introducing
@@ -160,12 +161,15 @@ func (m *Model) foldReport(r *Report) {
 		m.emptyNode(n)
 		clear(n.counters)
 		clear(n.peers)
-		n.callsIn, n.callsOut, n.failed = 0, 0, 0
+		n.callsIn, n.callsOut, n.failed, n.fullSeq = 0, 0, 0, 0
 		if n.goneAt.IsZero() && !n.newcomer && n.present {
 			m.emit(Event{Level: LevelWarn, Type: "node_replaced", Node: n.name, Message: "another instance took its place"})
 		}
 	case first:
-	case r.Seq <= n.seq && !r.Full:
+	case r.Seq <= n.seq:
+		if r.Full && r.Seq > n.fullSeq && r.Seq < n.seq {
+			m.foldOvertaken(n, r)
+		}
 		return // again, or too late
 	case r.Seq > n.seq+1 && n.goneAt.IsZero():
 		m.lostSeen += min(r.Seq-n.seq-1, 1<<20)
@@ -180,6 +184,9 @@ func (m *Model) foldReport(r *Report) {
 	n.instance, n.seq, n.reports, n.lastReport = r.Instance, r.Seq, true, m.now
 	n.every = time.Duration(min(max(r.EveryMillis, 0), 60_000)) * time.Millisecond
 	n.tableGen++
+	if r.Full {
+		n.fullSeq = r.Seq
+	}
 
 	for i := range r.Commands {
 		m.foldCount(n, &r.Commands[i], live)
@@ -199,6 +206,27 @@ func (m *Model) foldReport(r *Report) {
 	}
 	if r.InFlight != nil || r.Full {
 		m.foldTable(n, r)
+	}
+	m.foldLogs(n, r)
+}
+
+// foldOvertaken takes a Full report that a later one was quicker than, as those can be that
+// are small. What has been told since goes before what it says, and the later ones do not
+// repeat the rest.
+func (m *Model) foldOvertaken(n *nodeState, r *Report) {
+	n.fullSeq = r.Seq
+	for i := range r.Commands {
+		m.foldCount(n, &r.Commands[i], false)
+	}
+	for i := range r.Links {
+		if n.links[r.Links[i].ID] == nil {
+			m.foldLink(n, &r.Links[i], false)
+		}
+	}
+	for _, q := range r.Queues {
+		if n.queues[q.Command] == nil && len(n.queues) < maxNodeQueues {
+			n.queues[q.Command] = &queueState{q, m.now}
+		}
 	}
 	m.foldLogs(n, r)
 }
@@ -250,9 +278,9 @@ func (m *Model) foldCount(n *nodeState, c *CommandCount, live bool) {
 		}
 	}
 	k.failed += failed
-	last.Started = c.Started
+	grow(&last.Started, c.Started)
 	retries, bytesIn, bytesOut := grow(&last.Retries, c.Retries), grow(&last.BytesIn, c.BytesIn), grow(&last.BytesOut, c.BytesOut)
-	m.setInFlight(k, int(min(c.Started-min(c.Started, last.OK+k.failed), math.MaxInt32)))
+	m.setInFlight(k, int(min(last.Started-min(last.Started, last.OK+k.failed), math.MaxInt32)))
 
 	n.failed += failed
 	if c.Dir == In {

@@ -101,6 +101,37 @@ func count(dir string, ok, failed uint64, took time.Duration) CommandCount {
 	return c
 }
 
+func TestOvertakenFullReport(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	link := func(id string, sent uint64) LinkCount {
+		return LinkCount{ID: id, Peer: "billing/" + id, Kind: wire.KindMeshctl, Transport: "native", Dialed: true, Sent: sent}
+	}
+	say := func(r Report) {
+		r.Node, r.Instance, r.EveryMillis = "shop/1", "i1", 100
+		w.apply(Update{Report: &r})
+	}
+	other := count(Out, 7, 0, time.Millisecond)
+	other.Command = "billing.other"
+	full := Report{Seq: 1, Full: true, Commands: []CommandCount{count(Out, 10, 0, time.Millisecond), other},
+		Links: []LinkCount{link("1", 10), link("2", 7)}, InFlight: &InFlight{Total: 3}}
+	for range 2 {
+		say(Report{Seq: 2, Commands: []CommandCount{count(Out, 12, 0, time.Millisecond)}, Links: []LinkCount{link("1", 12)}, InFlight: &InFlight{Total: 1}})
+		say(full)
+		n := w.node("shop/1")
+		if n.InFlight != 1 || len(w.m.nodes["shop/1"].links) != 2 || w.m.nodes["shop/1"].peers["billing/1"].sent != 12 {
+			t.Errorf("what is older took the place of what is newer: %+v", n)
+		}
+		if a, b := w.command("billing.quote"), w.command("billing.other"); a.Calls != 12 || b.Calls != 7 || a.InFlight != 0 {
+			t.Errorf("of the counters not the newest are there: %+v, %+v", a, b)
+		}
+	}
+	say(Report{Seq: 3, Full: true})
+	say(full)
+	if n := w.m.nodes["shop/1"]; len(n.links) != 0 || len(n.counters) != 0 {
+		t.Errorf("an old Full report undid a newer one: %+v, %+v", n.links, n.counters)
+	}
+}
+
 func TestTotalsAndRates(t *testing.T) {
 	w := newWorld(t, "shop/1", "billing/1")
 	w.report("shop/1", Report{Full: true, Commands: []CommandCount{count(Out, 1000, 0, time.Millisecond)}})

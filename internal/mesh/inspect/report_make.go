@@ -58,7 +58,7 @@ func (o *observation) report(send func([]byte) error) {
 	now := time.Now()
 	o.tokens = min(burst, o.tokens+now.Sub(o.at).Seconds()*bytesPerSecond)
 	o.at = now
-	if o.every == 0 || o.tokens < leastRoom || o.full && o.tokens < burst {
+	if o.tokens < leastRoom || o.full && o.tokens < burst {
 		return
 	}
 	room := int(o.tokens)

@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,11 @@ const (
 	leastRoom = 10 << 10
 
 	maxRows = 200 // requests in flight
+
+	// promptEvery is up to which interval the first report comes at once. Nodes that report
+	// less often are many, and Full reports of all in the same moment are more than a
+	// watcher can take.
+	promptEvery = 200 * time.Millisecond
 )
 
 // Row is a request as its node hands it over for a report.
@@ -76,28 +82,40 @@ func (r *Reporter) Finished(row Row) { r.finished.add(row) }
 
 // Run reports until ctx ends. Each order begins the reports anew, with a Full one; it says
 // how often they come: at most 10 a second, whatever it says, and at least one in two
-// seconds. send takes the body of an event and must not block; when it fails, the
-// report is lost and the next one is Full. One Run at a time.
+// seconds. Over five a second the first comes at once, else after a part of the interval
+// that is drawn at random. send takes the body of an event and must not block; when it
+// fails, the report is lost and the next one is Full. One Run at a time.
 func (r *Reporter) Run(ctx context.Context, orders <-chan time.Duration, send func([]byte) error) {
 	defer r.observe(false)
 	o := observation{Reporter: r, tokens: burst, at: time.Now()}
-	ticker := time.NewTicker(keepAlive)
-	defer ticker.Stop()
+	next := time.NewTimer(keepAlive)
+	next.Stop()
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case every := <-orders:
 			o.begin(min(max(every, minEvery), keepAlive))
-			ticker.Reset(o.every)
 			r.observe(true)
-			if time.Since(o.sent) < minEvery {
-				continue // it comes with the next tick
+			if wait := o.first(); wait > 0 {
+				next.Reset(wait)
+				continue
 			}
-		case <-ticker.C:
+		case <-next.C:
 		}
+		next.Reset(o.every)
 		o.report(send)
 	}
+}
+
+// first is how long the first report waits.
+func (o *observation) first() time.Duration {
+	soonest := minEvery - time.Since(o.sent)
+	if o.every <= promptEvery {
+		return soonest
+	}
+	return max(soonest, rand.N(o.every))
 }
 
 func (r *Reporter) observe(on bool) {

@@ -187,6 +187,31 @@ func TestReporterSaysWhatChanged(t *testing.T) {
 	})
 }
 
+func TestFirstReportsOfManyNodesAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []*sent
+		for range 50 {
+			s, order, stop := run(t, NewReporter(new(subject)))
+			defer stop()
+			order(time.Second)
+			all = append(all, s)
+		}
+		came := func() (n int) {
+			for _, s := range all {
+				n += len(s.take())
+			}
+			return n
+		}
+		soon := came()
+		advance(200 * time.Millisecond)
+		soon += came()
+		advance(800 * time.Millisecond)
+		if later := came(); soon > 40 || soon+later != 50 {
+			t.Errorf("%d come within 200 ms, and %d later in the first second", soon, later)
+		}
+	})
+}
+
 func TestReporterStaysWithinItsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &subject{total: 100_000}
