@@ -26,6 +26,9 @@ const (
 	maxUnwritten  = 4 * maxBatch
 )
 
+// embeddedMaxBytes is the default of Options.MaxBytes here, where payloads are not in memory.
+const embeddedMaxBytes = 1 << 30
+
 // lockWait is how long the lock of a process that is just ending is waited for.
 const lockWait = 2 * time.Second
 
@@ -156,6 +159,9 @@ func (s *Embedded) Close() error {
 // Queue opens a queue with what the file has of it.
 func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 	j := &boltJournal{store: s, name: []byte(name)}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = embeddedMaxBytes
+	}
 	q := newLocal("embedded", o, j)
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.Bucket(bucketQueues).CreateBucketIfNotExists(j.name)

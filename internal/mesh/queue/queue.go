@@ -92,7 +92,7 @@ const (
 type Options struct {
 	Command  string // for Stats
 	MaxDepth int    // items that may wait
-	MaxBytes int    // bytes that the payloads of waiting items may have together; Redis has no such bound
+	MaxBytes int    // bytes that the payloads of waiting items may have together; Embedded: 1 GiB; Redis has no such bound
 	Workers  int    // items worked on at once here; default 1: one after another
 	Retries  int    // tries after the first; then the item is a dead letter
 	// Shared says that other processes may work the same queue (Redis only).
