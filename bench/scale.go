@@ -54,7 +54,7 @@ func runScale(ctx context.Context, path string) error {
 	fmt.Fprintf(&b, "Measured on %s by `make scale` on %s: real native links from another process to one master, the nodes spread over 10 workers.\n\n", time.Now().Format(time.DateOnly), machine())
 	b.WriteString("| nodes | all joined after ms | ms for each | a newcomer known after ms, p50 | p99 | master's memory for each, KiB |\n| ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, p := range points {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", number(float64(p.nodes)), number(p.joined), number(p.joined/float64(p.nodes)), number(p.p50), number(p.p99), number(float64(p.memory)/1024))
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", p.nodes, number(p.joined), number(p.joined/float64(p.nodes)), number(p.p50), number(p.p99), number(float64(p.memory)/1024))
 	}
 	fmt.Fprintf(&b, "\n![memory for each node and time to join, by nodes](%s)\n", filepath.Base(plot))
 	return writeBetween(path, "scale", b.Bytes())
@@ -92,7 +92,7 @@ func plotScale(points []scalePoint) []byte {
 			left, y(math.Pow(10, e)), width-right, y(math.Pow(10, e)), left-6, y(math.Pow(10, e))+4, strconv.FormatFloat(math.Pow(10, e), 'f', -1, 64))
 	}
 	for _, p := range points {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x(p.nodes), height-bottom+18, number(float64(p.nodes)))
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n", x(p.nodes), height-bottom+18, p.nodes)
 	}
 	for _, l := range lines {
 		var at []string
