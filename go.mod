@@ -31,7 +31,10 @@ require (
 require (
 	charm.land/bubbles/v2 v2.0.0 // indirect
 	charm.land/lipgloss/v2 v2.0.0 // indirect
+	github.com/VictoriaMetrics/metrics v1.40.2 // indirect
 	github.com/atotto/clipboard v0.1.4 // indirect
+	github.com/valyala/fastrand v1.1.0 // indirect
+	github.com/valyala/histogram v1.2.0 // indirect
 )
 
 require (

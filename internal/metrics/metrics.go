@@ -1,15 +1,17 @@
 // Package metrics shows a node or a master to Prometheus. Everything is read when it is
 // asked for, so that nothing is kept twice: the numbers are those of the dashboard.
 // docs/metrics.md lists them.
+//
+// It writes the text format itself: the client library of Prometheus brings protobuf,
+// whose use of reflection keeps the linker from leaving anything out, and would make
+// the program larger by half.
 package metrics
 
 import (
+	"bytes"
 	"net/http"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	process "github.com/VictoriaMetrics/metrics"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/queue"
@@ -31,24 +33,29 @@ type Master interface {
 	Watchers() int
 }
 
-// ForNode makes the handler of /metrics for a node. Scrapes that come at once wait for
-// each other.
+// ForNode makes the handler of /metrics for a node.
 func ForNode(n Node, worker, version string) http.Handler {
-	return handler(nodeCollector{n, worker}, "node", worker, version)
+	return handler(func(p *page) { p.build("node", worker, version); p.node(n, worker) })
 }
 
 // ForMaster is ForNode for a master.
 func ForMaster(m Master, version string) http.Handler {
-	return handler(masterCollector{m}, "master", "", version)
+	return handler(func(p *page) { p.build("master", "", version); p.master(m) })
 }
 
-func handler(c prometheus.Collector, role, worker, version string) http.Handler {
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "meshctl_build_info", Help: "The release, the role (node or master) and the worker of this process; always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "role": role, "worker": worker},
+func handler(write func(*page)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var p page
+		write(&p)
+		w.Header().Set("Content-Type", contentType)
+		var own bytes.Buffer
+		process.WriteProcessMetrics(&own)
+		// A client that went away is no concern of ours.
+		_, _ = w.Write(append(p.Bytes(), own.Bytes()...))
 	})
-	build.Set(1)
-	r := prometheus.NewRegistry()
-	r.MustRegister(c, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 4 * time.Second})
+}
+
+func (p *page) build(role, worker, version string) {
+	p.family("meshctl_build_info", "The release, the role (node or master) and the worker of this process; always 1.", gauge)
+	p.sample(1, "role", role, "version", version, "worker", worker)
 }

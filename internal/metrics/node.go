@@ -1,43 +1,12 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-)
-
-// Labels have few values: commands are those of the schema, and neither variants nor
-// requests are named.
-var (
-	requests = prometheus.NewDesc("meshctl_requests_total",
-		"Requests that ended, by direction (out: sent, in: answered) and outcome: ok or an error code.", []string{"command", "direction", "code"}, nil)
-	inFlight = prometheus.NewDesc("meshctl_requests_in_flight",
-		"Requests under way.", []string{"command", "direction"}, nil)
-	retries = prometheus.NewDesc("meshctl_request_retries_total",
-		"How often a request was offered to a further variant.", []string{"command"}, nil)
-	duration = prometheus.NewDesc("meshctl_request_duration_seconds",
-		"How long requests took, from being sent or received to the end.", []string{"command", "direction"}, nil)
-	payload = prometheus.NewDesc("meshctl_payload_bytes_total",
-		"Bytes of payloads of requests and results.", []string{"command", "direction", "way"}, nil)
-	links = prometheus.NewDesc("meshctl_links",
-		"Links to other nodes.", []string{"worker", "transport"}, nil)
-	late = prometheus.NewDesc("meshctl_late_responses_total",
-		"Responses that came when nobody waited for them any more.", nil, nil)
-	ready = prometheus.NewDesc("meshctl_ready",
-		"Whether the node is declared at a master and its queues take work.", nil, nil)
-
-	queueDepth = prometheus.NewDesc("meshctl_queue_depth",
-		"Queued requests that wait.", []string{"command"}, nil)
-	queueRunning = prometheus.NewDesc("meshctl_queue_running",
-		"Queued requests that are being worked on.", []string{"command"}, nil)
-	queueOldest = prometheus.NewDesc("meshctl_queue_oldest_seconds",
-		"Age of the oldest queued request that has not ended.", []string{"command"}, nil)
-	queueDead = prometheus.NewDesc("meshctl_queue_dead_letters",
-		"Dead letters that are kept.", []string{"command"}, nil)
-	queueItems = prometheus.NewDesc("meshctl_queue_requests_total",
-		"Queued requests by what became of them.", []string{"command", "result"}, nil)
+	"github.com/meshctl/meshctl/internal/mesh/queue"
 )
 
 // bounds are those of the duration histogram. They lie on bounds of the meter's own
@@ -49,45 +18,86 @@ var bounds = []time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
 }
 
-type nodeCollector struct {
-	node   Node
-	worker string
-}
+// node writes what there is of a node. Labels have few values: commands are those of the
+// schema, and neither variants nor requests are named.
+func (p *page) node(n Node, name string) {
+	p.requests(byCommand(n.Counts()))
 
-// Describe implements prometheus.Collector.
-func (c nodeCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requests, inFlight, retries, duration, payload, links, late, ready,
-		queueDepth, queueRunning, queueOldest, queueDead, queueItems} {
-		to <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c nodeCollector) Collect(to chan<- prometheus.Metric) {
-	for _, t := range byCommand(c.node.Counts()) {
-		t.collect(to)
-	}
 	type kind struct{ worker, transport string }
 	linked := map[kind]int{}
-	for _, l := range c.node.LinkCounts() {
+	for _, l := range n.LinkCounts() {
 		linked[kind{worker(l.Peer), l.Transport}]++
 	}
+	p.family("meshctl_links", "Links to other nodes.", gauge)
 	for k, n := range linked {
-		to <- gauge(links, float64(n), k.worker, k.transport)
+		p.sample(float64(n), "transport", k.transport, "worker", k.worker)
 	}
-	to <- counter(late, c.node.Late())
-	to <- gauge(ready, oneIf(c.node.Ready()))
-	for _, q := range c.node.QueueStats() {
-		command := c.worker + "." + q.Command
-		to <- gauge(queueDepth, float64(q.Waiting), command)
-		to <- gauge(queueRunning, float64(q.Running), command)
-		to <- gauge(queueOldest, q.Oldest.Seconds(), command)
-		to <- gauge(queueDead, float64(q.Dead), command)
-		for result, n := range map[string]uint64{
-			"accepted": q.Accepted, "done": q.Done, "retried": q.Retries, "dead": q.Failed,
-			"expired": q.Expired, "duplicate": q.Duplicates, "refused": q.Refused,
+	p.family("meshctl_late_responses_total", "Responses that came when nobody waited for them any more.", counter)
+	p.sample(float64(n.Late()))
+	p.family("meshctl_ready", "Whether the node is declared at a master.", gauge)
+	p.sample(oneIf(n.Ready()))
+	p.queues(n.QueueStats(), name)
+}
+
+func (p *page) requests(all []*total) {
+	each := func(name, help, kind string, write func(t *total, labels ...string)) {
+		p.family(name, help, kind)
+		for _, t := range all {
+			write(t, "command", t.command, "direction", t.dir)
+		}
+	}
+	each("meshctl_requests_total", "Requests that ended, by direction (out: sent, in: answered) and outcome: ok or an error code.", counter,
+		func(t *total, labels ...string) {
+			for _, code := range slices.Sorted(maps.Keys(t.outcomes)) {
+				p.sample(float64(t.outcomes[code]), append([]string{"code", code}, labels...)...)
+			}
+		})
+	each("meshctl_requests_in_flight", "Requests under way.", gauge, func(t *total, labels ...string) {
+		var ended uint64
+		for _, n := range t.outcomes {
+			ended += n
+		}
+		p.sample(float64(t.started-min(ended, t.started)), labels...)
+	})
+	each("meshctl_request_duration_seconds", "How long requests took, from being sent or received to the end.", histogram,
+		func(t *total, labels ...string) { t.histogram(p, labels) })
+	each("meshctl_payload_bytes_total", "Bytes of payloads of requests and results.", counter, func(t *total, labels ...string) {
+		p.sample(float64(t.in), append(labels, "way", "received")...)
+		p.sample(float64(t.out), append(labels, "way", "sent")...)
+	})
+	p.family("meshctl_request_retries_total", "How often a request was offered to a further variant.", counter)
+	for _, t := range all {
+		if t.dir == inspect.Out {
+			p.sample(float64(t.retries), "command", t.command)
+		}
+	}
+}
+
+func (p *page) queues(all []queue.Stats, name string) {
+	for _, m := range []struct {
+		name, help string
+		value      func(queue.Stats) float64
+	}{
+		{"meshctl_queue_depth", "Queued requests that wait.", func(s queue.Stats) float64 { return float64(s.Waiting) }},
+		{"meshctl_queue_running", "Queued requests that are being worked on.", func(s queue.Stats) float64 { return float64(s.Running) }},
+		{"meshctl_queue_oldest_seconds", "Age of the oldest queued request that has not ended.", func(s queue.Stats) float64 { return s.Oldest.Seconds() }},
+		{"meshctl_queue_dead_letters", "Dead letters that are kept.", func(s queue.Stats) float64 { return float64(s.Dead) }},
+	} {
+		p.family(m.name, m.help, gauge)
+		for _, s := range all {
+			p.sample(m.value(s), "command", name+"."+s.Command)
+		}
+	}
+	p.family("meshctl_queue_requests_total", "Queued requests by what became of them.", counter)
+	for _, s := range all {
+		for _, r := range []struct {
+			result string
+			n      uint64
+		}{
+			{"accepted", s.Accepted}, {"dead", s.Failed}, {"done", s.Done}, {"duplicate", s.Duplicates},
+			{"expired", s.Expired}, {"refused", s.Refused}, {"retried", s.Retries},
 		} {
-			to <- counter(queueItems, n, command, result)
+			p.sample(float64(r.n), "command", name+"."+s.Command, "result", r.result)
 		}
 	}
 }
@@ -99,7 +109,7 @@ type total struct {
 	outcomes     map[string]uint64
 	retries      uint64
 	out, in      uint64 // bytes
-	buckets      [inspect.BucketCount]uint64
+	latency      [inspect.BucketCount]uint64
 }
 
 func byCommand(counts []inspect.CommandCount) []*total {
@@ -122,54 +132,36 @@ func byCommand(counts []inspect.CommandCount) []*total {
 		t.out += c.BytesOut
 		t.in += c.BytesIn
 		for _, b := range c.Latency {
-			t.buckets[b.Index] += b.Count
+			t.latency[b.Index] += b.Count
 		}
 	}
 	return all
 }
 
-func (t *total) collect(to chan<- prometheus.Metric) {
-	var ended uint64
-	for code, n := range t.outcomes {
-		ended += n
-		to <- counter(requests, n, t.command, t.dir, code)
-	}
-	to <- gauge(inFlight, float64(t.started-min(ended, t.started)), t.command, t.dir)
-	if t.dir == inspect.Out {
-		to <- counter(retries, t.retries, t.command)
-	}
-	to <- counter(payload, t.out, t.command, t.dir, "sent")
-	to <- counter(payload, t.in, t.command, t.dir, "received")
-	count, sum, cumulative := t.histogram()
-	to <- prometheus.MustNewConstHistogram(duration, count, sum, cumulative, t.command, t.dir)
-}
-
 // histogram makes Prometheus' buckets of the meter's finer ones. The sum takes each
 // request at the middle of its bucket: at most 1.6% off.
-func (t *total) histogram() (count uint64, sum float64, cumulative map[float64]uint64) {
-	cumulative = make(map[float64]uint64, len(bounds))
+func (t *total) histogram(p *page, labels []string) {
+	seconds := make([]float64, len(bounds))
+	atMost := make([]uint64, len(bounds))
+	var count uint64
+	var sum float64
 	next := 0
-	for i, n := range t.buckets {
+	for i, n := range t.latency {
 		low, high := inspect.BucketBounds(i)
 		for next < len(bounds) && (low+high)/2 > bounds[next] {
-			cumulative[bounds[next].Seconds()] = count
+			atMost[next] = count
 			next++
 		}
 		count += n
 		sum += float64(n) * ((low + high) / 2).Seconds()
 	}
 	for ; next < len(bounds); next++ {
-		cumulative[bounds[next].Seconds()] = count
+		atMost[next] = count
 	}
-	return count, sum, cumulative
-}
-
-func counter(d *prometheus.Desc, n uint64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
-}
-
-func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	for i, b := range bounds {
+		seconds[i] = b.Seconds()
+	}
+	p.buckets(seconds, atMost, count, sum, labels...)
 }
 
 func oneIf(b bool) float64 {
