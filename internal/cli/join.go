@@ -109,6 +109,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Schema:        sch,
 		SchemaDir:     schemaDir(cfg.Schema),
 		MaxPayload:    int(cfg.MaxPayload),
+		Heartbeat:     cfg.Silence(),
 		Link:          mode,
 		Token:         token,
 		Issuer:        issuer,

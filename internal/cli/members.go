@@ -93,6 +93,7 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 		Master:        cfg.Master,
 		DiscoveryPort: cfg.DiscoveryPort,
 		MaxPayload:    int(cfg.MaxPayload),
+		Heartbeat:     cfg.Silence(),
 		Link:          mode,
 		Token:         token,
 		Issuer:        issuer,

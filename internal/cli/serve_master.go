@@ -86,6 +86,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		// Nodes can do without discovery when they can be told a port.
 		DiscoveryOptional: cfg.Port != 0 && cfg.IsDefault("discovery-port"),
 		MaxPayload:        int(cfg.MaxPayload),
+		Heartbeat:         cfg.Silence(),
 		Link:              mode,
 		Issuer:            issuer,
 		Version:           app.Build.Version,

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/bounded"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -71,6 +72,7 @@ type Config struct {
 	TLSCA         string `mapstructure:"tls-ca"`
 	TLSClients    string `mapstructure:"tls-clients"`
 	RequireNative bool   `mapstructure:"require-native"`
+	Heartbeat     string `mapstructure:"heartbeat"` // see Silence
 	TokenFile     string `mapstructure:"token"`
 	TokenIssuer   string `mapstructure:"token-issuer"`
 	TokenDenyList string `mapstructure:"token-denylist"`
@@ -113,6 +115,12 @@ type Value struct {
 
 // Values lists every setting in effect and where it came from, in table order.
 func (c *Config) Values() []Value { return slices.Clone(c.values) }
+
+// Silence is how long a peer may be silent, as heartbeat says; 0: the default.
+func (c *Config) Silence() time.Duration {
+	d, _ := link.ParseHeartbeat(c.Heartbeat) // it was checked when it was read
+	return d
+}
 
 // IsDefault tells whether nobody has set key.
 func (c *Config) IsDefault(key string) bool {

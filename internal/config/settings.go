@@ -177,6 +177,8 @@ func Settings() []Setting {
 		{Key: "link", Kind: KindString, Default: string(link.Auto), Choices: []string{string(link.Auto), string(link.SocketIO)},
 			Commands: append([]string{CmdServeMaster}, dial...),
 			Usage:    "`kind` of link to meshctl peers: auto (the native link), or socketio where a proxy lets only that through"},
+		{Key: "heartbeat", Kind: KindString, Default: "lan", Check: checkHeartbeat, Commands: append([]string{CmdServeMaster}, dial...), Example: "wan",
+			Usage: "`time` that a peer may be silent before it is lost: lan (3s), wan (10s) or a duration; JavaScript peers have twice as long"},
 		{Key: "require-native", Kind: KindBool, Default: "false", Commands: append([]string{CmdServeMaster}, dial...),
 			Usage: "refuse JavaScript peers and everything else that is not a native link"},
 		{Key: "token", Kind: KindPath, OwnEnv: "MESHCTL_TOKEN_FILE", Commands: append([]string{CmdTokenShow}, dial...), Example: "worker.token",
@@ -261,6 +263,11 @@ func withoutPassword(text string) string {
 		return redacted
 	}
 	return u.Redacted()
+}
+
+func checkHeartbeat(text string) error {
+	_, err := link.ParseHeartbeat(text)
+	return err
 }
 
 func checkMeshName(text string) error { return schema.ValidWorker(text) }

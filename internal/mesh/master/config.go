@@ -2,6 +2,7 @@ package master
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/identity"
@@ -27,6 +28,10 @@ type Config struct {
 	MaxPayload int          // plaintext bytes in one message; default wire.DefaultMaxPayload
 	Version    string       // shown to other meshctl peers
 	Logger     *slog.Logger // default: discards
+
+	// Heartbeat is the silence after which a node is lost; over Socket.IO it may be twice as
+	// long. Default link.HeartbeatLAN.
+	Heartbeat time.Duration
 
 	// Link is which links may be used; default link.Auto.
 	Link link.Mode

@@ -138,10 +138,11 @@ func (m *Master) Run(ctx context.Context) error {
 
 // newServer makes the doors: Socket.IO, and beside it the native link.
 func (m *Master) newServer() (*socketio.Server, error) {
-	cfg := socketio.Config{Ring: m.ring, MaxPayload: m.cfg.MaxPayload, Logger: m.log, Accept: m.accept}
+	cfg := socketio.Config{Ring: m.ring, MaxPayload: m.cfg.MaxPayload, Logger: m.log, Accept: m.accept, Heartbeat: m.cfg.Heartbeat}
 	if m.native() {
 		door, err := native.NewServer(native.Config{
 			Key: m.ring.Used(), Find: m.ring.ByID, Hello: native.Hello{Name: "@master"}, MaxPayload: m.cfg.MaxPayload, Logger: m.log,
+			Heartbeat: m.cfg.Heartbeat,
 		}, m.accept, socketio.Trust)
 		if err != nil {
 			return nil, err

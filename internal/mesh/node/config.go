@@ -67,6 +67,11 @@ type Config struct {
 	Version string       // shown to other meshctl peers
 	Logger  *slog.Logger // default: discards
 
+	// Heartbeat is the silence after which a peer is lost; over Socket.IO it may be twice as
+	// long, and longer where a JavaScript server answers no WebSocket pings. Default
+	// link.HeartbeatLAN.
+	Heartbeat time.Duration
+
 	// Link is which links may be used; default link.Auto.
 	Link link.Mode
 

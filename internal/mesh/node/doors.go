@@ -88,7 +88,7 @@ func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
 }
 
 func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error) {
-	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log})
+	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log, Heartbeat: c.cfg.Heartbeat})
 }
 
 // dialNative opens a native link that lives on key. Without one it takes the used key and,
@@ -118,12 +118,12 @@ func isMismatch(err error) bool {
 }
 
 func (c *core) nativeConfig(as string) native.Config {
-	return native.Config{Key: c.ring.Used(), Find: c.ring.ByID, Hello: native.Hello{Name: as + "/" + c.self.Variant}, MaxPayload: c.cfg.MaxPayload, Logger: c.log}
+	return native.Config{Key: c.ring.Used(), Find: c.ring.ByID, Hello: native.Hello{Name: as + "/" + c.self.Variant}, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Heartbeat: c.cfg.Heartbeat}
 }
 
 // newServer makes the doors of a mesh server: Socket.IO, and beside it the native link.
 func (c *core) newServer() (*socketio.Server, error) {
-	cfg := socketio.Config{Ring: c.ring, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Accept: c.accept}
+	cfg := socketio.Config{Ring: c.ring, MaxPayload: c.cfg.MaxPayload, Logger: c.log, Accept: c.accept, Heartbeat: c.cfg.Heartbeat}
 	if c.cfg.Link != link.SocketIO {
 		door, err := native.NewServer(c.nativeConfig(c.self.Worker), c.accept, socketio.Trust)
 		if err != nil {

@@ -28,7 +28,7 @@ type Config struct {
 	OutMessages  int           // that may wait to be sent; default 65536
 	OutBytes     int           // that may wait to be sent; default 32 MiB
 	WriteTimeout time.Duration // for one frame; default 10 s
-	Heartbeat    time.Duration // between questions to a peer that says nothing; default 10 s
+	Heartbeat    time.Duration // silence after which the peer is lost; default link.HeartbeatLAN
 	Handshake    time.Duration // for all of it; default 5 s
 }
 
@@ -52,7 +52,7 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.OutMessages, 1<<16)
 	setDefault(&c.OutBytes, 32<<20)
 	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.Heartbeat, 10*time.Second)
+	setDefault(&c.Heartbeat, link.HeartbeatLAN)
 	setDefault(&c.Handshake, 5*time.Second)
 	return nil
 }

@@ -31,9 +31,6 @@ const (
 	rekeyBytes  = 1 << 30
 	rekeyAfter  = 10 * time.Minute
 
-	// maxSilent is how many heartbeats a peer may leave unanswered.
-	maxSilent = 2
-
 	// inboxFrames is how many frames may wait for Receive; then reading stops.
 	inboxFrames = 4
 )
@@ -55,7 +52,7 @@ type session struct {
 
 	maxBody      int
 	writeTimeout time.Duration
-	heartbeat    time.Duration
+	life         *link.Heartbeat
 
 	out  outbox
 	wake chan struct{} // something is to be written
@@ -67,7 +64,6 @@ type session struct {
 
 	pingDue, pongDue atomic.Bool
 	rekeyNow         atomic.Bool // change the key after the next frame
-	heard            atomic.Bool // anything since the last heartbeat
 
 	running sync.WaitGroup
 }
@@ -76,7 +72,7 @@ var _ link.Link = (*session)(nil)
 
 // start begins reading and writing.
 func (s *session) start(c ciphers, cfg Config) {
-	s.maxBody, s.writeTimeout, s.heartbeat = cfg.MaxPayload, cfg.WriteTimeout, cfg.Heartbeat
+	s.maxBody, s.writeTimeout = cfg.MaxPayload, cfg.WriteTimeout
 	s.out.maxMessages, s.out.maxBytes = cfg.OutMessages, cfg.OutBytes
 	s.info.Numbered = true
 	s.wake = make(chan struct{}, 1)
@@ -87,6 +83,12 @@ func (s *session) start(c ciphers, cfg Config) {
 	s.ws.SetPingHandler(func(string) error { return nil })
 	s.ws.SetCloseHandler(func(int, string) error { return nil })
 	context.AfterFunc(s.Context(), func() { hangUp(s.ws) })
+	s.life = link.NewHeartbeat(s.Context(), cfg.Heartbeat, link.Beats{
+		Ask:  func() { s.pingDue.Store(true); s.poke() },
+		Say:  func() { s.pongDue.Store(true); s.poke() },
+		Lost: func() { s.End(errPeerSilent) },
+		Busy: func() bool { return len(s.in) == cap(s.in) },
+	})
 	s.running.Go(func() { s.read(c.receive) })
 	s.running.Go(func() { s.write(c.send) })
 }
@@ -182,25 +184,12 @@ func (s *session) Receive(ctx context.Context) (wire.Message, error) {
 // never waits for more.
 func (s *session) write(c *noise.CipherState) {
 	w := &writer{session: s, cipher: c, since: time.Now()}
-	beat := time.NewTicker(s.heartbeat)
-	defer beat.Stop()
-	silent := 0
 	for {
 		select {
 		case <-s.wake:
 			if !s.whole.Swap(false) {
 				runtime.Gosched() // callers that are ready add theirs: one frame for many
 			}
-		case <-beat.C:
-			if s.heard.Swap(false) {
-				silent = 0
-				continue
-			}
-			if silent++; silent > maxSilent {
-				s.End(errPeerSilent)
-				return
-			}
-			s.pingDue.Store(true)
 		case <-s.Closing():
 			if w.flush() == nil {
 				_ = w.goodbye(s.Why())
@@ -287,6 +276,7 @@ func (w *writer) frame(plain []byte) error {
 		return err
 	}
 	_, err = conn.Write(wsMessage(sealed, w.info.Dialed))
+	w.life.Said()
 	return err
 }
 
@@ -335,7 +325,7 @@ func (r *reader) frame() ([]wire.Message, error) {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	sealed, err := readAll((*buf)[:0], from)
+	sealed, err := r.readAll((*buf)[:0], from)
 	*buf = sealed
 	if err != nil {
 		return nil, errCut
@@ -347,7 +337,6 @@ func (r *reader) frame() ([]wire.Message, error) {
 	if err != nil {
 		return nil, errForged
 	}
-	r.heard.Store(true)
 	if kind, _, rest, err := nextRecord(plain); err != nil || kind != recordChunk || len(rest) > 0 {
 		// Messages keep pointing into the plaintext; a chunk alone is copied.
 		plain = append([]byte(nil), plain...)
@@ -355,13 +344,15 @@ func (r *reader) frame() ([]wire.Message, error) {
 	return r.records(plain)
 }
 
-func readAll(b []byte, from io.Reader) ([]byte, error) {
+// readAll reads a frame. On a slow connection each part of it is a sign of life.
+func (r *reader) readAll(b []byte, from io.Reader) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]
 		}
 		n, err := from.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
+		r.life.Heard()
 		if err == io.EOF {
 			return b, nil
 		}

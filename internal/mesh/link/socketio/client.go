@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -26,7 +27,31 @@ type clientTransport struct {
 	ws      *websocket.Conn
 	below   net.Conn // what ws is on, below TLS
 	timeout time.Duration
+	life    *link.Heartbeat
+	answers atomic.Bool // the server answers WebSocket pings
+	working atomic.Bool // on what was read, and not reading
 }
+
+// watch asks the server whether it is there, by WebSocket pings: those of Engine.IO are
+// the server's to send, often only every 25 s. One that does not answer them from the
+// beginning, or has something in between that does not, is none to expect answers from.
+func (t *clientTransport) watch(s *session, silence time.Duration) {
+	t.life = link.NewHeartbeat(s.Context(), silence, link.Beats{
+		Ask: func() {
+			_ = t.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(askTimeout))
+		},
+		Lost: func() { s.fail(errPeerSilent) },
+		Busy: func() bool { return t.working.Load() || !t.answers.Load() },
+	})
+	t.ws.SetPongHandler(func(string) error {
+		t.answers.Store(true)
+		t.life.Heard()
+		return nil
+	})
+}
+
+// askTimeout is how long a ping may wait for what is being written.
+const askTimeout = 100 * time.Millisecond
 
 func (t *clientTransport) send(_ context.Context, packet string) error {
 	return t.write(string(engineMessage) + packet)
@@ -65,8 +90,11 @@ func (t *clientTransport) read(s *session, heartbeat time.Duration) {
 			return
 		}
 		kind, data, err := t.ws.ReadMessage()
+		t.life.Heard()
 		if err == nil {
+			t.working.Store(true)
 			err = t.receive(s, kind, string(data))
+			t.working.Store(false)
 		} else {
 			err = readError(err)
 		}

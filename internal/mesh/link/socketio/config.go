@@ -23,12 +23,6 @@ const (
 	DefaultDeclareTimeout     = 5 * time.Second
 	DefaultWriteTimeout       = 10 * time.Second
 	DefaultDialTimeout        = 10 * time.Second
-
-	// The library clears the time-out of a heartbeat when the answer comes, and
-	// misses that if the answer is faster than its own bookkeeping. With a time-out
-	// longer than the interval the next heartbeat makes up for it.
-	DefaultPingInterval = 20 * time.Second
-	DefaultPingTimeout  = 25 * time.Second
 )
 
 const (
@@ -85,8 +79,9 @@ type Config struct {
 
 	Queues       QueueLimits
 	WriteTimeout time.Duration // for one message to be written
-	PingInterval time.Duration
-	PingTimeout  time.Duration // longer than PingInterval, see DefaultPingTimeout
+	Heartbeat    time.Duration // a peer is lost after twice as much silence; default link.HeartbeatLAN
+	PingInterval time.Duration // default half of Heartbeat
+	PingTimeout  time.Duration // longer than PingInterval; default 1.4 times Heartbeat
 }
 
 func (c *Config) setDefaults() error {
@@ -109,12 +104,17 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.DeclareTimeout, DefaultDeclareTimeout)
 	setDefault(&c.MaxDerivations, max(1, runtime.NumCPU()/2))
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
-	setDefault(&c.PingInterval, DefaultPingInterval)
-	setDefault(&c.PingTimeout, DefaultPingTimeout)
+	setDefault(&c.Heartbeat, link.HeartbeatLAN)
+	// The library clears the time-out of a heartbeat when the answer comes, and
+	// misses that if the answer is faster than its own bookkeeping. With a time-out
+	// longer than the interval the next heartbeat makes up for it. Clients are told both, and
+	// give up a server that is silent for as long as the two make.
+	setDefault(&c.PingInterval, c.Heartbeat/2)
+	setDefault(&c.PingTimeout, c.Heartbeat*14/10)
 	c.Queues.setDefaults()
 	for _, n := range []int{
 		c.MaxPayload, c.MaxLinks, c.MaxUndeclared, c.MaxUndeclaredPerIP, c.MaxDerivations,
-		int(c.DeclareTimeout), int(c.WriteTimeout), int(c.PingInterval), int(c.PingTimeout),
+		int(c.DeclareTimeout), int(c.WriteTimeout), int(c.Heartbeat), int(c.PingInterval), int(c.PingTimeout),
 		c.Queues.InMessages, c.Queues.InBytes, c.Queues.OutMessages, c.Queues.OutBytes,
 	} {
 		if n < 0 {
@@ -134,7 +134,10 @@ type DialConfig struct {
 
 	Timeout      time.Duration // for the whole of Dial
 	WriteTimeout time.Duration // for one message to be written
-	Queues       QueueLimits
+	// Heartbeat is half of the silence after which a server is lost that answers WebSocket
+	// pings; default link.HeartbeatLAN. Of others the rule is their own.
+	Heartbeat time.Duration
+	Queues    QueueLimits
 }
 
 func (c *DialConfig) setDefaults() error {
@@ -149,6 +152,7 @@ func (c *DialConfig) setDefaults() error {
 	}
 	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
 	setDefault(&c.Timeout, DefaultDialTimeout)
+	setDefault(&c.Heartbeat, link.HeartbeatLAN)
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
 	c.Queues.setDefaults()
 	return nil

@@ -106,6 +106,7 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 	}
 	t := &clientTransport{ws: ws, below: nc, timeout: cfg.WriteTimeout}
 	s.transport = t
+	t.watch(s, 2*cfg.Heartbeat)
 	go s.write()
 	go t.read(s, hs.heartbeat)
 	return s, nil

@@ -216,8 +216,19 @@ func (s *Server) opened(args ...any) {
 		}
 		s.engines.Done()
 	})
+	var asked atomic.Bool
+	_ = conn.On("packetCreate", func(args ...any) {
+		if p, _ := args[0].(*eio.Packet); p != nil && p.Type == eio.PING {
+			asked.Store(true)
+		}
+	})
 	_ = conn.On("packet", func(args ...any) {
 		p, _ := args[0].(*eio.Packet)
+		if p != nil && p.Type == eio.MESSAGE && asked.Swap(false) {
+			// The answer may be behind messages that take us long to read: they are a sign of
+			// life as good, which the library would not take for one.
+			conn.Transport().Emit("packet", &eio.Packet{Type: eio.PONG})
+		}
 		// The library ignores the others, some of which belong to transports that
 		// are not served.
 		if p == nil || p.Type != eio.MESSAGE && p.Type != eio.PONG {
