@@ -40,6 +40,7 @@ type waiter struct {
 	running *rpc.Running
 	// once: the request is nothing without its caller, so that it ends with it.
 	once bool
+	here bool // this node works on it
 	done func(json.RawMessage, *wire.Error)
 }
 
@@ -145,8 +146,9 @@ func jobKey(caller, key, uid string) string {
 func (qs *queues) await(item queue.Item, running *rpc.Running, done func(json.RawMessage, *wire.Error)) {
 	w := &waiter{running: running, once: item.Once}
 	stop := context.AfterFunc(running, func() {
-		// What is being worked on ends by itself; a job goes on without whoever waited.
-		if w.once && !qs.byCommand[item.Command].Withdraw(qs.core.work, item.ID) {
+		// What is worked on here ends by itself, and a job goes on without whoever waited. What
+		// another node has ends at its deadline.
+		if w.once && !qs.byCommand[item.Command].Withdraw(qs.core.work, item.ID) && qs.worksOn(w) {
 			return
 		}
 		qs.settle(item.ID, nil, rpc.ContextError(running))
@@ -159,6 +161,12 @@ func (qs *queues) await(item queue.Item, running *rpc.Running, done func(json.Ra
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	qs.waiting[item.ID] = w
+}
+
+func (qs *queues) worksOn(w *waiter) bool {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	return w.here
 }
 
 func putError(err error) *wire.Error {
@@ -179,6 +187,9 @@ func putError(err error) *wire.Error {
 func (qs *queues) work(ctx context.Context, item queue.Item) (json.RawMessage, error) {
 	qs.mu.Lock()
 	w := qs.waiting[item.ID]
+	if w != nil {
+		w.here = true
+	}
 	qs.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, qs.core.jobTimeout(item.Command))
 	defer cancel()

@@ -101,11 +101,8 @@ func reopen(t *testing.T, file []byte) (waiting, dead int, log string) {
 func TestEmbeddedCutOff(t *testing.T) {
 	const items = 50
 	file := fill(t, items)
-	var sizes []int
-	for _, n := range []int{1, 100, 4095, 4096, 8191, 8192, 12288, 16384, 16385, len(file) - 4097, len(file) - 4096, len(file) - 1} {
-		sizes = append(sizes, n)
-	}
-	for n := 5; n < 100; n += 10 {
+	sizes := []int{1, 4096, 8192, 12288, 16385, len(file) - 4096, len(file) - 1}
+	for n := 10; n < 100; n += 20 {
 		sizes = append(sizes, len(file)*n/100)
 	}
 	saved := 0

@@ -322,7 +322,7 @@ type boltJournal struct {
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// write submits a change. It blocks while very much waits to be written.
+// write submits a change. One that adds no item blocks while very much waits to be written.
 func (j *boltJournal) write(c change, done func(error)) {
 	w := &write{done: done, adds: c.item != nil}
 	var record, st []byte
@@ -344,6 +344,14 @@ func (j *boltJournal) write(c change, done func(error)) {
 		done(errJournalClosed)
 		return
 	default:
+	}
+	if w.adds { // those who add must not wait for a slow disk
+		select {
+		case j.store.changes <- w:
+		default:
+			done(fmt.Errorf("%w: too much waits to be written to the disk", ErrFull))
+		}
+		return
 	}
 	select {
 	case j.store.changes <- w:

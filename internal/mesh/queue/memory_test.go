@@ -9,7 +9,10 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	queue.QuietRedis()
+	goleak.VerifyTestMain(m)
+}
 
 func TestMemory(t *testing.T) {
 	queuetest.Run(t, func(*testing.T) func() queue.Store {

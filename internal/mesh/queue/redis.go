@@ -292,9 +292,7 @@ func (s *Redis) refuse() {
 }
 
 func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	pipe := s.client.Pipeline()
+	pipe := s.client.Pipeline() // sends nothing before Exec
 	results := make([]*redis.Cmd, len(batch))
 	for i, a := range batch {
 		item := a.item
@@ -311,6 +309,8 @@ func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
 		results[i] = addScript.Eval(ctx, pipe, a.q.keys("jobs", "at", "later", "conf", fmt.Sprintf("key:%x", k)),
 			redisGroup, item.ID, record, a.q.maxDepth, DefaultMaxDepth, window)
 	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout) // sealing may have taken long, the first time
+	defer cancel()
 	_, _ = pipe.Exec(ctx) // each result has its error
 	for i, a := range batch {
 		if results[i] != nil {
