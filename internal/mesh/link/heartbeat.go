@@ -61,10 +61,10 @@ type Beats struct {
 }
 
 // NewHeartbeat watches a peer until ctx ends. Lost is called when nothing was heard for
-// between four fifths of silence and all of it, of which this process was not stopped
+// between three quarters of silence and all of it, of which this process was not stopped
 // itself.
 func NewHeartbeat(ctx context.Context, silence time.Duration, do Beats) *Heartbeat {
-	h := &Heartbeat{pulse: pulse{every: silence / beats, last: time.Now()}, do: do}
+	h := &Heartbeat{pulse: pulse{every: silence * 95 / 100 / beats, last: time.Now()}, do: do}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(h.every, func() { h.beat(ctx) })
