@@ -183,18 +183,18 @@ func (f *callForm) offers() []string {
 }
 
 // check says what cannot be sent as it is, and in which field.
-func (f *callForm) check() (timeout time.Duration, err error, field int) {
+func (f *callForm) check() (timeout time.Duration, field int, err error) {
 	if _, _, err := wire.ParseTarget(f.target.Text()); err != nil {
-		return 0, errors.New("the target is WORKER.COMMAND"), fieldTarget
+		return 0, fieldTarget, errors.New("the target is WORKER.COMMAND")
 	}
 	if err := f.checkPayload(); err != nil {
-		return 0, err, fieldPayload
+		return 0, fieldPayload, err
 	}
 	timeout, err = time.ParseDuration(f.timeout.Text())
 	if err != nil || timeout <= 0 || timeout > wire.MaxTimeout {
-		return 0, errors.New("the time-out is a duration such as 500ms or 3s"), fieldTimeout
+		return 0, fieldTimeout, errors.New("the time-out is a duration such as 500ms or 3s")
 	}
-	return timeout, nil, 0
+	return timeout, 0, nil
 }
 
 func (f *callForm) checkPayload() error {
@@ -215,7 +215,7 @@ func (f *callForm) send() tea.Cmd {
 	if f.control == nil {
 		return Complain(errors.New("a recording cannot be called"))
 	}
-	timeout, err, field := f.check()
+	timeout, field, err := f.check()
 	if err != nil {
 		f.focus(field)
 		return Complain(err)

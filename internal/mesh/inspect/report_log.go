@@ -34,6 +34,13 @@ type logLine struct {
 	message string
 }
 
+// untold is the key of contexts that Untold gives.
+type untold struct{}
+
+// Untold gives a context for log lines that are not to be reported, because a row tells
+// the same. They are logged as ever.
+func Untold(ctx context.Context) context.Context { return context.WithValue(ctx, untold{}, true) }
+
 // Handler gives a slog.Handler that hands everything to next, and keeps lines besides.
 func (l *Logs) Handler(next slog.Handler) slog.Handler { return logHandler{next: next, logs: l} }
 
@@ -52,7 +59,7 @@ func (h logHandler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle passes a line on.
 func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn && h.logs.on.Load() {
+	if r.Level >= slog.LevelWarn && h.logs.on.Load() && ctx.Value(untold{}) == nil {
 		h.logs.add(r.Time, r.Level, func() string {
 			var b strings.Builder
 			b.WriteString(r.Message)

@@ -427,12 +427,14 @@ func TestLogs(t *testing.T) {
 		log = log.With("of", "a b").WithGroup("g")
 		log.Info("nor this")
 		log.Warn("it\x1b failed", "code", 7, slog.Group("in", "x", "y"))
+		log.WarnContext(Untold(t.Context()), "a row tells it")
 		log.Error(strings.Repeat("long ", 500))
 		lines, of := l.take()
 		if len(lines) != 2 || of != 2 || lines[0].message != `it\u001b failed of="a b" g.code=7 g.in.x=y` || lines[0].level != "warn" || len(lines[1].message) != maxLogLine {
 			t.Errorf("%d %+v", of, lines)
 		}
-		if !strings.HasPrefix(out.String(), "time=") || strings.Count(out.String(), "\n") != 1 {
+		log.ErrorContext(Untold(t.Context()), "a row tells it")
+		if !strings.HasPrefix(out.String(), "time=") || strings.Count(out.String(), "\n") != 2 {
 			t.Errorf("the log itself: %s", out.String())
 		}
 		for range 100 {

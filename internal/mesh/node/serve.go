@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
@@ -335,7 +336,11 @@ func (r *request) Reply(result json.RawMessage, failure *wire.Error) {
 func (r *request) send(result json.RawMessage, failure *wire.Error) {
 	c, l := r.core, r.link
 	if failure != nil {
-		c.log.Warn("a request failed", "command", r.cmd.Name, "from", l.peer.Name(), "uid", r.cmd.UID, "code", failure.Code, "error", failure.Message)
+		ctx := context.Background()
+		if r.arrival.t != nil {
+			ctx = inspect.Untold(ctx) // the row of the failure tells it, its caller's or ours
+		}
+		c.log.WarnContext(ctx, "a request failed", "command", r.cmd.Name, "from", l.peer.Name(), "uid", r.cmd.UID, "code", failure.Code, "error", failure.Message)
 	}
 	if r.cmd.UID == "" || failure != nil && !l.meshctl() {
 		return

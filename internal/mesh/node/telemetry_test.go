@@ -138,7 +138,7 @@ func TestTelemetryCountsCalls(t *testing.T) {
 				return nil, ctx.Err()
 			})}
 		}
-		m.Join("billing", "b1", billing)
+		b1 := m.Join("billing", "b1", billing)
 		b2 := m.Join("billing", "b2", billing)
 		mailer := m.Join("mailer", "m1", func(c *node.Config) {
 			c.Handlers = map[string]handler.Handler{"send": who("m1"), "post": who("m1")}
@@ -221,12 +221,22 @@ func TestTelemetryCountsCalls(t *testing.T) {
 			return f.UID == uid && f.Code == wire.CodeCanceled && f.Phase == inspect.PhaseDone && len(all["shop/s1"].inFlight) == 0
 		})
 		call("billing.boom", node.CallOptions{})
-		await("a failure, and the line in the log", func(all map[string]*told) bool {
-			logged := false
+		raw := m.Dial(b1.Addr().String())
+		raw.Say(wire.EventDeclare, `{"worker":"shop","variant":"old","port":1}`)
+		raw.Say(wire.EventCommand, `{"uid":"u","boom":{}}`)
+		await("failures, as the caller tells of them, or the callee for one that does not", func(all map[string]*told) bool {
+			return all["shop/s1"].finished["out billing.boom"].Error == `boom\u001b` && all["billing/b1"].finished["in billing.boom"].Caller == "shop/old"
+		})
+		raw.Say(wire.EventCommand, `{"uid":"u","nothing":{}}`)
+		await("a line of the log, where nothing else tells it", func(all map[string]*told) bool {
+			told := false
 			for _, l := range all["billing/b1"].logs {
-				logged = logged || l.Level == "warn" && strings.Contains(l.Message, "a request failed command=boom from=shop/s1")
+				if strings.Contains(l.Message, "command=boom") {
+					t.Fatalf("told twice: %s", l.Message)
+				}
+				told = told || l.Level == "warn" && strings.Contains(l.Message, "a request failed command=nothing from=shop/old")
 			}
-			return logged && all["shop/s1"].finished["out billing.boom"].Error == `boom\u001b`
+			return told
 		})
 	})
 }
