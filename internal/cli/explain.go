@@ -178,6 +178,9 @@ func (opts *explainOptions) print(e explanation) error {
 	if e.Delivery != "" {
 		fmt.Fprintf(&b, "  delivery  %s\n", deliveryText(e.Explanation))
 	}
+	if e.Retry != "" {
+		fmt.Fprintf(&b, "  retry     %s\n", e.Retry)
+	}
 	fmt.Fprintf(&b, "  reaches   %s\n", reachText(e))
 	fmt.Fprintf(&b, "  schema    %s\n", e.Schema)
 	_, err := fmt.Fprint(out, printableLines(b.String()))
@@ -193,6 +196,12 @@ func deliveryText(e schema.Explanation) string {
 	}
 	if e.Queued {
 		text += ", queued"
+	}
+	if e.Balance != "" {
+		text += ", by " + e.Balance
+	}
+	if e.MaxInFlight > 0 {
+		text += fmt.Sprintf(", at most %d at once per node", e.MaxInFlight)
 	}
 	return text
 }

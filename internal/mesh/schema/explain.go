@@ -25,6 +25,10 @@ type Explanation struct {
 	Delivery Delivery `json:"delivery,omitempty"`
 	Responds bool     `json:"responds"`
 	Queued   bool     `json:"queued"`
+	// Of those that say more than the default.
+	Balance     string `json:"balance,omitempty"`
+	Retry       string `json:"retry,omitempty"`
+	MaxInFlight int    `json:"max_in_flight,omitempty" yaml:"max_in_flight,omitempty"`
 
 	Rules []Rule `json:"rules,omitempty"` // all that were consulted
 }
@@ -67,6 +71,13 @@ func (s *Schema) Explain(from, worker, command string) Explanation {
 		return e
 	}
 	e.Delivery, e.Responds, e.Queued = cmd.Delivery, cmd.Responds, cmd.Queued
+	e.MaxInFlight = cmd.MaxInFlight
+	if cmd.Balance.Strategy != RoundRobin {
+		e.Balance = cmd.Balance.String()
+	}
+	if cmd.Retry != nil {
+		e.Retry = cmd.Retry.String()
+	}
 	s.explainCall(&e, from, worker)
 	if cmd.Callers != nil && from != Operator {
 		s.explainCallers(&e, s.callersRule(worker, cmd, from))

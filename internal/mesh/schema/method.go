@@ -22,7 +22,7 @@ func kinds() []string      { return []string{"builtin", "exec", "stdio", "http"}
 func limits() []string     { return []string{"concurrency", "timeout", "dir", "env", "max_output"} }
 func methodKeys() []string { return append(kinds(), limits()...) }
 func commandKeys() []string {
-	return append([]string{"method", "responds", "queued", keyCallers, keySensitive}, queueKeys()...)
+	return slices.Concat([]string{"method", "responds", "queued", keyCallers, keySensitive}, queueKeys(), callingKeys())
 }
 func queueKeys() []string { return []string{"retries", "max_depth"} }
 
@@ -45,6 +45,9 @@ func (c *checker) command(worker string, m member, path string, d Delivery) *Com
 			if !c.wire {
 				c.queueOption(cmd, members, m, path)
 			}
+		case keyIdempotent:
+			c.boolean(m, path, &cmd.Idempotent)
+		case keyRetry, keyBalance, keyMaxInFlight: // see calling
 		case keyCallers:
 			cmd.Callers = c.callers(m, path, commandPath(worker, cmd.Name))
 		case keySensitive:
@@ -65,6 +68,7 @@ func (c *checker) command(worker string, m member, path string, d Delivery) *Com
 			c.unknown(m, path, "command "+clip(cmd.Name), commandKeys())
 		}
 	}
+	c.calling(cmd, members, path)
 	return cmd
 }
 

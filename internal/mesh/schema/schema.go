@@ -73,6 +73,12 @@ type Command struct {
 	Sensitive []string
 	Method    *Method // nil where the schema does not say what answers it
 
+	// How it is called.
+	Idempotent  bool    // running it twice does no more than running it once
+	Retry       *Retry  // nil: a request is sent once; of balanced ones
+	Balance     Balance // of balanced ones
+	MaxInFlight int     // requests that one node answers at once, by its own schema; 0: no bound of its own
+
 	// Of a queued command; they concern its node only and do not travel.
 	Concurrency int  // worked on at once by one node; 0: one after another, or Method.Concurrency
 	MaxDepth    int  // how many may wait; 0: the node's default

@@ -24,7 +24,14 @@ type wireCommand struct {
 	Callers  any  `json:"callers,omitempty"` // absent: no restriction
 	// Nodes that do not know it show nobody a payload.
 	Sensitive []string `json:"x-sensitive,omitempty"`
-	Method    any      `json:"method"` // always null: how a command is answered concerns its node only
+
+	// Of these JavaScript nodes know nothing either. A schema without them is as it always was.
+	Idempotent  bool       `json:"idempotent,omitempty"`
+	Retry       *wireRetry `json:"retry,omitempty"`
+	Balance     any        `json:"balance,omitempty"`
+	MaxInFlight int        `json:"max_in_flight,omitempty"`
+
+	Method any `json:"method"` // always null: how a command is answered concerns its node only
 }
 
 // Wire gives the schema as JSON for peers, without methods. Equal schemas give
@@ -52,6 +59,7 @@ func (s *Schema) Wire() ([]byte, error) {
 			if c.Callers != nil {
 				wc.Callers = c.Callers.wire()
 			}
+			c.wireCalling(&wc)
 			to[name] = wc
 		}
 		workers[name] = out

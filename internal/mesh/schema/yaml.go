@@ -112,6 +112,7 @@ func (c *Command) yaml() *yaml.Node {
 	if len(c.Sensitive) > 0 {
 		m.put(keySensitive, yamlList(c.Sensitive))
 	}
+	c.yamlCalling(m)
 	if c.Method != nil {
 		m.put("method", c.Method.yaml())
 	}
