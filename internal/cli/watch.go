@@ -156,9 +156,11 @@ func runWatch(ctx context.Context, opts *watchOptions) error {
 	if opts.headless {
 		return runHeadless(ctx, opts, w)
 	}
-	return opts.app.dashboard(ctx, tui.Options{
-		Source: w.source, Control: w.control, Timeline: w.timeline, Theme: opts.theme, Title: w.title,
-	})
+	o := tui.Options{Source: w.source, Control: w.control, Timeline: w.timeline, Theme: opts.theme, Title: w.title}
+	if w.recorder != nil {
+		o.Recorded = w.recorder.Err
+	}
+	return opts.app.dashboard(ctx, o)
 }
 
 // watched is what a command watches: a live mesh, or a recording.

@@ -25,6 +25,7 @@ type inFlight struct {
 	match  func(*inspect.Live) bool
 	total  int // requests under way as the nodes count them
 	listed int // of these, those that are in the picture
+	shown  int // of these, those that the filter lets through
 }
 
 // requestRow is a row: a request, a broadcast as a whole, or one request of an open broadcast.
@@ -233,9 +234,13 @@ func (p *inFlight) Refresh(env Env) {
 	requests := env.Picture.Requests
 	groups := map[string][]inspect.Live{}
 	under := 0
+	p.shown = 0
 	for i := range requests {
 		if requests[i].Ended.IsZero() {
 			under++
+			if p.match == nil || p.match(&requests[i]) {
+				p.shown++
+			}
 		}
 		if g := requests[i].Group; g != "" {
 			groups[g] = append(groups[g], requests[i])
@@ -367,8 +372,8 @@ func (p *inFlight) SetFilter(env Env, text string) error {
 	return nil
 }
 
-// Shown counts the rows.
-func (p *inFlight) Shown() (shown, total int) { return p.table.Shown(), p.listed }
+// Shown counts requests that are under way, not what has just ended.
+func (p *inFlight) Shown() (shown, total int) { return p.shown, p.listed }
 
 // Sorted tells the order.
 func (p *inFlight) Sorted() (column string, descending bool) { return p.table.Sorted() }

@@ -266,3 +266,10 @@ func TestCallForm(t *testing.T) {
 		checkColourless(t, r.draw())
 	}
 }
+
+func TestFilteredRequestsAreCountedWhileUnderWay(t *testing.T) {
+	r := dashboard(t, flights(), "dark", usual)
+	press(r, "4", "/")
+	typeIn(r, "billing.totals")
+	wants(t, r, "2 of 4") // of the three of the broadcast one is done
+}

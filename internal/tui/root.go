@@ -25,6 +25,7 @@ type root struct {
 	take     func(time.Time) *inspect.Picture // the next picture
 	control  inspect.Control
 	timeline inspect.Timeline
+	recorded func() error // nil: it is not
 	clock    func() time.Time
 	inTmux   bool
 	writeDir string
@@ -36,6 +37,7 @@ type root struct {
 
 	picture *inspect.Picture
 	frozen  time.Time // when it was frozen; zero: it is not
+	unsaved error     // why the recording ended, when it has
 	ended   error     // why the source ended, when it has
 	mouse   bool
 
@@ -51,7 +53,7 @@ type root struct {
 // newRoot puts the dashboard together. pages are the tabs, in order.
 func newRoot(o Options, take func(time.Time) *inspect.Picture, pages []Page) (*root, error) {
 	r := &root{
-		title: o.Title, take: take, control: o.Control, timeline: o.Timeline, clock: o.Clock,
+		title: o.Title, take: take, control: o.Control, timeline: o.Timeline, recorded: o.Recorded, clock: o.Clock,
 		inTmux: variable(o.Environ, "TMUX") != "", writeDir: o.WriteDir, themeName: o.Theme, mouse: true,
 		term: screen.Terminal{Dark: true, Colors: 1 << 24}, picture: &inspect.Picture{},
 	}
@@ -83,7 +85,7 @@ func (r *root) handle(msg tea.Msg) tea.Cmd {
 		} else {
 			r.frame = ""
 		}
-		return nil
+		return r.checkRecording()
 	case tea.WindowSizeMsg:
 		r.width, r.height = msg.Width, msg.Height
 		r.frame = ""
@@ -142,6 +144,17 @@ func (r *root) refresh() {
 	r.picture = r.take(now)
 	r.front().Refresh(r.env())
 	r.frame = ""
+}
+
+// checkRecording tells, once, that the recording has ended.
+func (r *root) checkRecording() tea.Cmd {
+	if r.recorded == nil || r.unsaved != nil {
+		return nil
+	}
+	if r.unsaved = r.recorded(); r.unsaved != nil {
+		return r.tell("nothing more is recorded: "+r.unsaved.Error(), true)
+	}
+	return nil
 }
 
 func (r *root) front() Page {

@@ -375,3 +375,19 @@ func TestPanicsEndTheDashboardInOrder(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestEndOfTheRecordingIsTold(t *testing.T) {
+	r := dashboard(t, tuitest.Picture(13, 60), "dark", usual)
+	lacks(t, r, "recording")
+	var ended error
+	r.recorded = func() error { return ended }
+	send(r, frameMsg{})
+	wants(t, r, "● recording")
+	ended = errors.New("it is full")
+	send(r, frameMsg{})
+	wants(t, r, "✖ recording ended", "nothing more is recorded: it is full")
+	press(r, "down") // takes the message away
+	send(r, frameMsg{})
+	wants(t, r, "✖ recording ended")
+	lacks(t, r, "it is full")
+}

@@ -22,6 +22,7 @@ type Options struct {
 	Source   inspect.Source   // Run reads it and does not close it
 	Control  inspect.Control  // nil: nothing can be called or canceled
 	Timeline inspect.Timeline // of a replay, else nil
+	Recorded func() error     // what is seen is recorded; gives why that has ended early. nil: it is not
 	Theme    string           // one of screen.Names; "" is auto
 	Title    string           // what is watched: the master's address, the recording's name
 	In       io.Reader        // a terminal

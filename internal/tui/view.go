@@ -99,6 +99,13 @@ func (r *root) header() string {
 	default:
 		l.Text("  ✖ master lost", t.Bad)
 	}
+	switch {
+	case r.recorded == nil:
+	case r.unsaved == nil:
+		l.Text("  ● recording", t.Warn)
+	default:
+		l.Text("  ✖ recording ended", t.Bad)
+	}
 	type total struct {
 		value, unit string
 		style       screen.Style
