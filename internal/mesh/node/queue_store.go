@@ -53,11 +53,15 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 		return queue.Memory{}, nil
 	}
 	s, err := openEmbedded(cfg)
-	if errors.Is(err, queue.ErrLocked) {
-		err = &wire.Error{Code: wire.CodeUnavailable, Message: err.Error(), Hint: "end that process, give this node another --variant or --data-dir, or keep its queues in memory with --queue memory"}
-	}
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+	case errors.Is(err, queue.ErrLocked):
+		return nil, &wire.Error{Code: wire.CodeUnavailable, Message: err.Error(), Hint: "end that process, give this node another --variant or --data-dir, or keep its queues in memory with --queue memory"}
+	default:
+		if errors.As(err, new(*wire.Error)) {
+			return nil, err
+		}
+		return nil, &wire.Error{Code: wire.CodeUnavailable, Message: err.Error(), Hint: "name another folder with --data-dir, or keep the queues in memory with --queue memory"}
 	}
 	if was := s.Get(noteWorker); was != "" && was != cfg.Worker {
 		return nil, errors.Join(&wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the data directory has the queues of the worker %s, not of %s", was, cfg.Worker), Hint: "give each node a --data-dir of its own"}, s.Close())
