@@ -7,7 +7,7 @@ require (
 	charm.land/bubbletea/v2 v2.0.2 // github.com/charmbracelet/bubbletea: its second version has this path
 	charm.land/lipgloss/v2 v2.0.0
 	github.com/HdrHistogram/hdrhistogram-go v1.1.2
-	github.com/VictoriaMetrics/metrics v1.40.2
+	github.com/VictoriaMetrics/metrics v1.35.2 // from v1.36 on it prints a line about PSI whenever the process starts
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/charmbracelet/colorprofile v0.4.2
 	github.com/charmbracelet/x/ansi v0.11.6
