@@ -29,6 +29,7 @@ type linkState struct {
 	ends       int // link reports that say it is there
 	fromEnds   int // those of from
 	draining   int // those that say it drains
+	skipped    int // those that skip the other end
 	outFlight  int // sent by from, by its report
 	backFlight int
 	out, back  meter
@@ -46,6 +47,7 @@ type peerState struct {
 	sent, received uint64
 	inFlight       int
 	links          int
+	skipped        bool
 }
 
 // foldLinks takes the links of a report. Where live, what its counters grew by happened
@@ -102,10 +104,30 @@ func (m *Model) foldLink(n *nodeState, c *LinkCount, live bool) {
 	if c.Draining != e.last.Draining {
 		e.link.draining += boolInt(c.Draining) - boolInt(e.last.Draining)
 	}
+	if c.Skipped != e.last.Skipped {
+		e.link.skipped += boolInt(c.Skipped) - boolInt(e.last.Skipped)
+		m.skipping(n, peer, c.Skipped, live)
+	}
 	e.last = *c
 	sent, received := grow(&p.sent, c.Sent), grow(&p.received, c.Received)
 	if live && sent+received > 0 {
 		m.moved(n, peer, sent, received)
+	}
+}
+
+// skipping says so, once for both links of two nodes.
+func (m *Model) skipping(n *nodeState, peer string, skipped, live bool) {
+	p := n.peers[peer]
+	if p.skipped == skipped {
+		return
+	}
+	p.skipped = skipped
+	switch {
+	case !live || m.introducing(n):
+	case skipped:
+		m.emit(Event{Level: LevelWarn, Type: "peer_skipped", Node: n.name, Peer: peer, Message: "skips it for a while: it failed several times in a row"})
+	default:
+		m.emit(Event{Level: LevelInfo, Type: "peer_tried", Node: n.name, Peer: peer, Message: "skips it no longer"})
 	}
 }
 
@@ -170,6 +192,7 @@ func (m *Model) unlink(n *nodeState, id string) {
 	l.ends--
 	l.fromEnds -= boolInt(e.from)
 	l.draining -= boolInt(e.last.Draining)
+	l.skipped -= boolInt(e.last.Skipped)
 	peer := l.to
 	if !e.from {
 		peer = l.from

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -58,7 +59,8 @@ type CommandMeter struct {
 }
 
 // Tally gives the counters of requests whose other end reports too, or does not (blind).
-// They are made when they are first asked for: they take 8 KiB.
+// They are made when they are first asked for: they take 8 KiB, and as much again once a
+// request has failed.
 func (c *CommandMeter) Tally(blind bool) *Tally {
 	p := &c.tallies[0]
 	if blind {
@@ -71,16 +73,20 @@ func (c *CommandMeter) Tally(blind bool) *Tally {
 	return p.Load()
 }
 
-// Tally is a set of counters. Each request that is started is ended once.
+// Tally is a set of counters. Each request that is started is ended once. What goes well
+// costs four additions: how many did is what there is in the buckets.
 type Tally struct {
 	of    *CommandMeter
 	blind bool
 
-	started, ok, retries atomic.Uint64
-	requested, answered  atomic.Uint64 // bytes
-	errors               [len(codes) + 1]atomic.Uint64
-	latency              [BucketCount]atomic.Uint64
+	started, retries    atomic.Uint64
+	requested, answered atomic.Uint64 // bytes
+	errors              [len(codes) + 1]atomic.Uint64
+	latency             histogram                 // of those that went well
+	failed              atomic.Pointer[histogram] // of those that did not; nil while there are none
 }
+
+type histogram [BucketCount]atomic.Uint64
 
 // codes are those that have a counter; any other counts as handler_error, the code that
 // a peer's unknown one means most. Their order is nobody's business but errors'.
@@ -101,13 +107,34 @@ func (t *Tally) Retry() { t.retries.Add(1) }
 // End counts the outcome of a request that was started: an empty code means success, and
 // bytes are those of its result.
 func (t *Tally) End(code wire.Code, took time.Duration, bytes int) {
-	t.latency[BucketOf(took)].Add(1)
 	if code == "" {
 		t.answered.Add(uint64(bytes))
-		t.ok.Add(1)
+		t.latency[BucketOf(took)].Add(1)
 		return
 	}
+	failed := t.failed.Load()
+	if failed == nil {
+		t.failed.CompareAndSwap(nil, new(histogram))
+		failed = t.failed.Load()
+	}
+	failed[BucketOf(took)].Add(1)
 	t.errors[codeIndex(code)].Add(1)
+}
+
+// buckets yields the buckets of all requests that ended, empty ones too, by index.
+func (t *Tally) buckets() iter.Seq2[int, uint64] {
+	return func(yield func(int, uint64) bool) {
+		failed := t.failed.Load()
+		for i := range t.latency {
+			n := t.latency[i].Load()
+			if failed != nil {
+				n += failed[i].Load()
+			}
+			if !yield(i, n) {
+				return
+			}
+		}
+	}
 }
 
 // Counts reads all counters with all buckets of their histograms that are not empty, by
@@ -117,8 +144,8 @@ func (m *Meter) Counts() []CommandCount {
 	counts := make([]CommandCount, len(tallies))
 	for i, t := range tallies {
 		counts[i] = t.Count()
-		for bucket := range t.latency {
-			if n := t.latency[bucket].Load(); n > 0 {
+		for bucket, n := range t.buckets() {
+			if n > 0 {
 				counts[i].Latency = append(counts[i].Latency, Bucket{bucket, n})
 			}
 		}
@@ -136,7 +163,10 @@ func codeIndex(code wire.Code) int {
 // Count reads the counters, without the histogram. Outcomes are read before starts, so
 // that there are never more of them.
 func (t *Tally) Count() CommandCount {
-	c := CommandCount{Command: t.of.name, Dir: t.of.dir, Blind: t.blind, OK: t.ok.Load(), Retries: t.retries.Load()}
+	c := CommandCount{Command: t.of.name, Dir: t.of.dir, Blind: t.blind, Retries: t.retries.Load()}
+	for i := range t.latency {
+		c.OK += t.latency[i].Load()
+	}
 	for i := range t.errors {
 		if n := t.errors[i].Load(); n > 0 {
 			if c.Errors == nil {

@@ -44,7 +44,7 @@ func (m *Model) Fill(p *Picture, now time.Time) {
 			continue // since it was sorted
 		}
 		p.Links = append(p.Links, Link{
-			From: l.from, To: l.to, Transport: l.transport, Draining: l.draining > 0, Since: l.since,
+			From: l.from, To: l.to, Transport: l.transport, Draining: l.draining > 0, Skipped: l.skipped > 0, Since: l.since,
 			InFlight: l.outFlight + l.backFlight, RateOut: l.out.rate, RateBack: l.back.rate,
 		})
 	}

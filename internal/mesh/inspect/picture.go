@@ -101,6 +101,7 @@ type Link struct {
 	Transport         string
 	Missing           bool // the schema asks for it and no end reports it
 	Draining          bool
+	Skipped           bool // one end sends the other nothing for a while, because it failed
 	Since             time.Time
 	InFlight          int
 	RateOut, RateBack float64 // requests a second From→To and To→From

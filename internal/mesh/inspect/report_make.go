@@ -187,8 +187,8 @@ func (m *maker) partly(c *CommandCount, size int) bool {
 
 // changed gives the buckets that are not as they were said to be.
 func (w *told) changed(t *Tally) (changed Buckets) {
-	for i := range w.latency {
-		if n := t.latency[i].Load(); n != w.latency[i] {
+	for i, n := range t.buckets() {
+		if n != w.latency[i] {
 			changed = append(changed, Bucket{i, n})
 		}
 	}
@@ -345,13 +345,16 @@ func (m *maker) logs(r *Report) {
 }
 
 // ended samples the requests that ended. It leaves room, where there is little, for what
-// the next report has to say of more weight.
+// the next report has to say of more weight. Of those that went well there are fewer where
+// a node reports less often: then nodes are many, and reading all of that is what a
+// watcher does most.
 func (m *maker) ended(r *Report) {
 	rows, of := m.finished.take()
 	r.FinishedOf = of
 	m.room = max(m.room-burst/2, min(m.room, 1500))
-	for _, row := range rows {
-		if !m.fits(row.size()) {
+	most := int(maxFinished * minEvery / m.every)
+	for i, row := range rows {
+		if i >= most && row.Code == "" || !m.fits(row.size()) {
 			return
 		}
 		row.Phase, row.AgeMillis, row.EndedAgo = PhaseDone, inMillis(row.Took), inMillis(m.now.Sub(row.at))

@@ -10,10 +10,23 @@ import (
 type Source interface {
 	// Next blocks for the next update. It fails with ctx's error, or io.EOF when there
 	// will be no more. A live source never ends by itself: it reports the loss of its
-	// master as a Status, and connects again. One goroutine at a time may call it.
+	// master as a Status, and connects again; only if it panics Next fails with a
+	// *PanicError. One goroutine at a time may call it.
 	Next(ctx context.Context) (Update, error)
 	// Close ends the source and everything that it runs. Next then fails.
 	Close() error
+}
+
+// PanicError is what a source fails with that has panicked in a goroutine of its own, so
+// that whoever shows it can leave the terminal in order.
+type PanicError struct {
+	Value any // of the panic; it may have contents of messages
+	Stack []byte
+}
+
+// Error says where, not what: the value is for those who know what may be shown.
+func (e *PanicError) Error() string {
+	return "what watches the mesh panicked; meshctl has a bug: please report it"
 }
 
 // Control is what a watcher may do to a live mesh. Methods are safe for concurrent use

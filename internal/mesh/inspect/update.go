@@ -129,6 +129,9 @@ type LinkCount struct {
 	Dialed    bool   `json:"dialed,omitempty"`
 	Since     int64  `json:"since"` // milliseconds since 1970, by the node's clock
 	Draining  bool   `json:"draining,omitempty"`
+	// Skipped says that the node sends the peer nothing at present if it can help it, because
+	// it failed several times in a row.
+	Skipped bool `json:"skipped,omitempty"`
 	// Of the peer, not the link, when there are two; requests that were sent to it and wait.
 	InFlight int    `json:"in_flight,omitempty"`
 	Sent     uint64 `json:"sent,omitempty"`     // requests to the peer so far
