@@ -8,10 +8,8 @@
 package metrics
 
 import (
-	"bytes"
 	"net/http"
-
-	process "github.com/VictoriaMetrics/metrics"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/queue"
@@ -44,14 +42,14 @@ func ForMaster(m Master, version string) http.Handler {
 }
 
 func handler(write func(*page)) http.Handler {
+	started := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var p page
 		write(&p)
+		p.process(started)
 		w.Header().Set("Content-Type", contentType)
-		var own bytes.Buffer
-		process.WriteProcessMetrics(&own)
 		// A client that went away is no concern of ours.
-		_, _ = w.Write(append(p.Bytes(), own.Bytes()...))
+		_, _ = w.Write(p.Bytes())
 	})
 }
 
