@@ -59,7 +59,12 @@ func Run(ctx context.Context, o Options) error {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer c.catch("feed")
-		if err := f.read(work, o.Source); work.Err() == nil {
+		err := f.read(work, o.Source)
+		var panicked *inspect.PanicError
+		switch {
+		case errors.As(err, &panicked):
+			c.note("source", panicked.Value, panicked.Stack)
+		case work.Err() == nil:
 			program.Send(endMsg{err})
 		}
 	})

@@ -91,16 +91,24 @@ func TestRunEndsByKeyAndByContext(t *testing.T) {
 
 func TestRunRestoresTheTerminalAfterAPanic(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	_, out, ended := run(t, t.Context(), sourceFunc(func(ctx context.Context) (inspect.Update, error) {
-		time.Sleep(100 * time.Millisecond) // let the dashboard be there
-		panic("the source broke")
-	}))
-	err := wait(t, ended)
-	if err == nil || !strings.Contains(err.Error(), "the dashboard failed in its feed: the source broke; please report it with ") {
-		t.Error(err)
-	}
-	if s := out.String(); strings.Count(s, "\x1b[?1049h") != strings.Count(s, "\x1b[?1049l") {
-		t.Errorf("the terminal was left in the alternate screen: %q", s)
+	for where, next := range map[string]sourceFunc{
+		"feed": func(context.Context) (inspect.Update, error) {
+			time.Sleep(100 * time.Millisecond) // let the dashboard be there
+			panic("it broke")
+		},
+		"source": func(context.Context) (inspect.Update, error) {
+			time.Sleep(100 * time.Millisecond)
+			return inspect.Update{}, &inspect.PanicError{Value: "it broke", Stack: []byte("where")}
+		},
+	} {
+		_, out, ended := run(t, t.Context(), next)
+		err := wait(t, ended)
+		if err == nil || !strings.Contains(err.Error(), "the dashboard failed in its "+where+": it broke; please report it with ") {
+			t.Error(err)
+		}
+		if s := out.String(); strings.Count(s, "\x1b[?1049h") != strings.Count(s, "\x1b[?1049l") {
+			t.Errorf("the terminal was left in the alternate screen: %q", s)
+		}
 	}
 }
 

@@ -24,9 +24,9 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error says where, not what: the value is for those who know what may be shown.
+// Error has the stack and not the value.
 func (e *PanicError) Error() string {
-	return "what watches the mesh panicked; meshctl has a bug: please report it"
+	return "what watches the mesh panicked; please report this:\n" + string(e.Stack)
 }
 
 // Control is what a watcher may do to a live mesh. Methods are safe for concurrent use

@@ -114,7 +114,12 @@ func (o *Operator) connect(ctx context.Context, watch *watchTalk) error {
 	case err != nil:
 		return err
 	}
-	o.wg.Go(func() { o.heed(l, watch) })
+	o.wg.Go(func() {
+		if watch != nil {
+			defer watch.w.catch()
+		}
+		o.heed(l, watch)
+	})
 	return nil
 }
 
@@ -210,11 +215,12 @@ func (o *Operator) Call(ctx context.Context, name string, payload json.RawMessag
 // onDemand reaches variants by dialling them when they are needed.
 type onDemand struct{ *Operator }
 
-func (o onDemand) inTurn(ctx context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
+func (o onDemand) inTurn(ctx context.Context, a *asking, sel route.Selection) iter.Seq2[target, *wire.Error] {
+	worker := a.result.Worker
 	return func(yield func(target, *wire.Error) bool) {
 		remembered, ok := o.roster.recall(worker)
 		if ok {
-			if remembered = selected(remembered, sel); !o.offer(remembered, yield) {
+			if remembered = selected(remembered, sel); !o.offer(a, remembered, yield) {
 				return
 			}
 		}
@@ -229,14 +235,19 @@ func (o onDemand) inTurn(ctx context.Context, worker string, sel route.Selection
 				return tried.Variant == n.Variant && tried.IP == n.IP && tried.Port == n.Port
 			})
 		})
-		o.offer(nodes, yield)
+		o.offer(a, nodes, yield)
 	}
 }
 
-// offer yields nodes from the one whose turn it is on, and reports whether more are
-// wanted.
-func (o onDemand) offer(nodes []wire.Peer, yield func(target, *wire.Error) bool) bool {
+// offer yields nodes from the one whose turn it is on, or as a key says, and reports
+// whether more are wanted.
+func (o onDemand) offer(a *asking, nodes []wire.Peer, yield func(target, *wire.Error) bool) bool {
 	turn := o.turn.Add(1)
+	if a.cmd.Balance.Strategy == schema.ByKey {
+		if key, ok := route.Key(a.payload, a.cmd.Balance.Key); ok {
+			nodes, turn = route.Ranked(nodes, key, func(n wire.Peer) string { return n.Variant }), 0
+		}
+	}
 	for i := range uint64(len(nodes)) {
 		if !yield(o.target(nodes[(turn+i)%uint64(len(nodes))]), nil) {
 			return false

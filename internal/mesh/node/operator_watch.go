@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -58,8 +59,18 @@ func Watch(ctx context.Context, cfg Config) (*Watcher, error) {
 	}
 	var work context.Context
 	work, w.cancel = context.WithCancel(op.work)
-	w.wg.Go(func() { w.run(work, talk) })
+	w.wg.Go(func() {
+		defer w.catch()
+		w.run(work, talk)
+	})
 	return w, nil
+}
+
+// catch is deferred in the goroutines of a watcher: a panic becomes an error of Next.
+func (w *Watcher) catch() {
+	if v := recover(); v != nil {
+		w.updates.fail(&inspect.PanicError{Value: v, Stack: debug.Stack()})
+	}
 }
 
 // Close implements inspect.Source.
@@ -76,9 +87,11 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Next(ctx context.Context) (inspect.Update, error) {
 	for {
 		u, ok, closed := w.updates.take()
-		switch {
+		switch err := w.updates.failure(); {
 		case closed:
 			return inspect.Update{}, io.EOF
+		case err != nil:
+			return inspect.Update{}, err
 		case ok && u.Lost > 0:
 			w.askAnew()
 			return u, nil

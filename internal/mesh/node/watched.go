@@ -27,6 +27,7 @@ type watched struct {
 	lost     uint64 // that nobody was told of yet
 	statuses int
 	closed   bool
+	failed   error // instead of anything else
 }
 
 // waiting is one update. A report is read when it is taken.
@@ -97,6 +98,20 @@ func (q *watched) signal() {
 	case q.wake <- struct{}{}:
 	default:
 	}
+}
+
+// fail has the reader get err for all that comes.
+func (q *watched) fail(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.failed = err
+	q.signal()
+}
+
+func (q *watched) failure() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failed
 }
 
 func (q *watched) close() {

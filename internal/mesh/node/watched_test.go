@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -125,5 +126,23 @@ func TestMalformedReportsCountAsLost(t *testing.T) {
 	}
 	if lost != 6+7 {
 		t.Errorf("%d lost, want 13", lost)
+	}
+}
+
+// A panic in a goroutine of the watcher ends what its reader gets, not the process.
+func TestAPanicIsAnErrorOfNext(t *testing.T) {
+	w := &Watcher{updates: watched{wake: make(chan struct{}, 1)}}
+	go func() {
+		defer w.catch()
+		panic("it broke")
+	}()
+	_, err := w.Next(t.Context())
+	var panicked *inspect.PanicError
+	if !errors.As(err, &panicked) || panicked.Value != "it broke" || !strings.Contains(err.Error(), "TestAPanicIsAnErrorOfNext") {
+		t.Fatal(err)
+	}
+	w.updates.report(relayed(1))
+	if _, err := w.Next(t.Context()); !errors.As(err, &panicked) {
+		t.Error("it goes on:", err)
 	}
 }
