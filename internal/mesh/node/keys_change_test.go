@@ -167,10 +167,13 @@ func TestDiscoveryWhileTheKeyChanges(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	meshtest.Await(t, mm.Ready(), "the master")
 
-	ask := func(keys ...seal.Keys) error {
-		_, err := connect(t, m, func(c *node.Config) {
-			c.Master, c.DiscoveryPort, c.Ring = "127.0.0.1", port, newRing(t, keys...)
-		})
+	ask := func(keys ...seal.Keys) (err error) {
+		ring := newRing(t, keys...)
+		// A slow machine may need more than the two seconds for deriving keys, at first.
+		meshtest.WaitFor(t, func() bool {
+			_, err = connect(t, m, func(c *node.Config) { c.Master, c.DiscoveryPort, c.Ring = "127.0.0.1", port, ring })
+			return wire.CodeOf(err) != wire.CodeUnreachable
+		}, func() string { return "discovery to answer" })
 		return err
 	}
 	for name, keys := range map[string][]seal.Keys{

@@ -92,10 +92,7 @@ func (qs *queues) control(ctx context.Context, r wire.QueueRequest) (*wire.Queue
 // show adds entries, as many as fit into a message.
 func (qs *queues) show(command string, entries []queue.Entry, out *wire.QueueReply) {
 	room := qs.core.cfg.MaxPayload / 2
-	var sensitive []string
-	if own := qs.core.ownCommand(command); own != nil {
-		sensitive = own.Sensitive
-	}
+	sensitive := qs.core.sensitive(qs.core.self.Worker, command)
 	for _, e := range entries {
 		row := wire.QueueEntry{
 			ID: e.ID, UID: e.UID, Caller: e.Caller, State: e.State, Enqueued: e.Enqueued.UnixMilli(),

@@ -270,16 +270,22 @@ func (t *telemetry) withPayload(row *inspect.Row, payload json.RawMessage) {
 	if !t.core.cfg.InspectPayloads || payload == nil {
 		return
 	}
-	row.Raw = payload
 	worker, command, _ := strings.Cut(row.Command, ".")
-	for _, s := range []*schema.Schema{t.core.cfg.Schema, t.core.access.Load()} {
+	row.Raw, row.Sensitive = payload, t.core.sensitive(worker, command)
+}
+
+// sensitive are the members of a command's payloads that nobody is shown, by this node's
+// own schema and by the master's.
+func (c *core) sensitive(worker, command string) (members []string) {
+	for _, s := range []*schema.Schema{c.cfg.Schema, c.access.Load()} {
 		if s == nil {
 			continue
 		}
 		if cmd, ok := s.Lookup(worker, command); ok {
-			row.Sensitive = append(row.Sensitive, cmd.Sensitive...)
+			members = append(members, cmd.Sensitive...)
 		}
 	}
+	return members
 }
 
 // What follows implements inspect.Subject.
