@@ -25,12 +25,13 @@ and with existing JavaScript nodes of socket-mesh.
 
   meshctl demo             see a whole mesh at work, in one terminal
 
-or in four terminals:
+or, in several terminals:
 
   meshctl serve-master
   meshctl join worker      a second one gives a second variant
   meshctl call worker.status
-  meshctl call worker.echo -d '{"hello":"mesh"}'`,
+  meshctl call worker.echo -d '{"hello":"mesh"}'
+  meshctl watch            see it at work`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          unknownCommand,
