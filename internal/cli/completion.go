@@ -42,6 +42,25 @@ func completeWorkers(app *App) completer {
 	}
 }
 
+// completeFingerprints completes one key of the local keys file.
+func completeFingerprints(app *App) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		cfg, err := app.load(cmd)
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		file, err := cfg.FindKeys() // and makes none
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ring, err := file.Open()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return ring.Fingerprints(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeTarget completes WORKER.COMMAND as the argument at position at.
 func completeTarget(app *App, at int) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

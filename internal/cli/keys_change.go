@@ -34,7 +34,7 @@ type keyChange struct {
 func newCmdKeyChange(app *App, cmd *cobra.Command, force string, run func(context.Context, *keyChange) error) *cobra.Command {
 	c := &keyChange{app: app}
 	cmd.Args = exactArgs(1)
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.ValidArgsFunction = completeFingerprints(app)
 	config.AddFlags(cmd.Flags(), config.CmdKeys)
 	if force != "" {
 		cmd.Flags().BoolVar(&c.force, "force", false, force)
@@ -147,7 +147,7 @@ func runKeysUse(ctx context.Context, c *keyChange) error {
 		return err
 	}
 	if left := c.awaitMoved(ctx); left > 0 {
-		c.app.notice("%d links still live on former keys: they move when their requests have ended", left)
+		c.app.notice("%d links still live on former keys: they move when their requests have ended; those of commands such as watch and bench last until these end", left)
 	}
 	return ctx.Err()
 }

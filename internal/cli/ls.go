@@ -28,7 +28,8 @@ func newCmdList(app *App, runF func(context.Context, *listOptions) error) *cobra
 		Use:   "ls [WORKER]",
 		Short: "List the nodes of the mesh",
 		Long: `List the nodes that the master knows: worker, variant, address, kind (meshctl or
-javascript) and how long they have been there. The master has to be meshctl.`,
+javascript), how they are linked to it (native or socketio) and how long they have been
+there. The master has to be meshctl.`,
 		Example: `  meshctl ls
   meshctl ls worker -o json | jq -r '.nodes[].variant'`,
 		Args: upToArgs(1),
