@@ -40,9 +40,9 @@ telemetry. The master has to be meshctl.
 -o json, which is also what a pipe gets, writes {"at", "level", "type", "node", "peer",
 "command", "uid", "code", "message"}; what does not apply is left out. Of failed requests
 node is the caller and peer the one called. Types are node_up, node_down, node_draining,
-node_replaced, link_up, link_down, request_failed, log, master_lost, master_back,
-schema_changed and telemetry_lost. At load failed requests, logs and links are sampled;
-an event says how many are left out.
+node_replaced, link_up, link_down, peer_skipped, peer_tried, request_failed, log,
+master_lost, master_back, schema_changed and telemetry_lost. At load failed requests, logs
+and links are sampled; an event says how many are left out.
 
 ` + filterHelp + `
 

@@ -32,8 +32,8 @@ type pair struct{ from, to string }
 
 // tally sums up the links of a pair.
 type tally struct {
-	up, missing, draining, inFlight int
-	rate                            float64
+	up, missing, draining, skipped, inFlight int
+	rate                                     float64
 }
 
 func (t *tally) add(l *inspect.Link) {
@@ -43,6 +43,8 @@ func (t *tally) add(l *inspect.Link) {
 		return
 	case l.Draining:
 		t.draining++
+	case l.Skipped:
+		t.skipped++
 	}
 	t.up++
 	t.inFlight += max(0, l.InFlight)
@@ -206,6 +208,8 @@ func (p *links) cell(t *screen.Theme, row, column int) screen.Cell {
 		return screen.Cell{Text: fmt.Sprintf("✖ %d/%d", sum.up, sum.up+sum.missing), Style: t.Bad.With(screen.Bold)}
 	case sum.draining > 0:
 		return screen.Cell{Text: "◐ " + strconv.Itoa(sum.up), Style: t.Info}
+	case sum.skipped > 0:
+		return screen.Cell{Text: "▲ " + strconv.Itoa(sum.up), Style: t.Warn}
 	}
 	return screen.Cell{Text: "● " + strconv.Itoa(sum.up), Style: t.Good}
 }
@@ -276,6 +280,9 @@ func (t *tally) draw(l *screen.Line, th *screen.Theme) {
 	if t.draining > 0 {
 		l.Text("  ◐ "+strconv.Itoa(t.draining)+" draining", th.Info)
 	}
+	if t.skipped > 0 {
+		l.Text("  ▲ "+strconv.Itoa(t.skipped)+" skipped", th.Warn)
+	}
 	l.Text("  "+screen.Count(uint64(t.inFlight))+" in flight  "+screen.Rate(t.rate)+" requests/s", th.Muted)
 }
 
@@ -303,7 +310,7 @@ func withDetail(env Env, m *screen.Matrix, more func(Env, int) []string, detail 
 	}
 	legend := screen.NewLine(env.Width, screen.Style{})
 	legend.Text(" ● ", t.Good).Text("linked  ", t.Muted).Text("✖ ", t.Bad).Text("missing  ", t.Muted)
-	legend.Text("◐ ", t.Info).Text("draining  ", t.Muted).Text("– ", t.Muted).Text("may, nobody there  ", t.Muted).Text("· ", t.Faint).Text("may not", t.Muted)
+	legend.Text("◐ ", t.Info).Text("draining  ", t.Muted).Text("▲ ", t.Warn).Text("skipped  ", t.Muted).Text("– ", t.Muted).Text("may, nobody there  ", t.Muted).Text("· ", t.Faint).Text("may not", t.Muted)
 	return append(lines, l.String(), legend.String())
 }
 

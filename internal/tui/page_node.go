@@ -141,6 +141,8 @@ func linkMark(t *screen.Theme, l *inspect.Link) (mark, word string, st screen.St
 		return "✖", "missing", t.Bad
 	case l.Draining:
 		return "◐", "draining", t.Info
+	case l.Skipped:
+		return "▲", "skipped", t.Warn
 	}
 	return "●", "up", t.Good
 }

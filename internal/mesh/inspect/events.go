@@ -68,7 +68,7 @@ func (j *journal) limit(kind string) *limit {
 
 func (j *journal) allow(kind string) bool {
 	switch kind {
-	case "request_failed", "log", "link_up", "link_down":
+	case "request_failed", "log", "link_up", "link_down", "peer_skipped", "peer_tried":
 	default:
 		return true
 	}

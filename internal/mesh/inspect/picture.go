@@ -169,8 +169,8 @@ const (
 type Event struct {
 	At    time.Time  `json:"at"`
 	Level EventLevel `json:"level"`
-	// Type is node_up, node_down, node_draining, node_replaced, link_up, link_down,
-	// request_failed, log, master_lost, master_back, schema_changed, telemetry_lost.
+	// Type is node_up, node_down, node_draining, node_replaced, link_up, link_down, peer_skipped,
+	// peer_tried, request_failed, log, master_lost, master_back, schema_changed, telemetry_lost.
 	Type    string `json:"type"`
 	Node    string `json:"node,omitempty"`
 	Peer    string `json:"peer,omitempty"`

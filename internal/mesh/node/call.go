@@ -92,11 +92,16 @@ type Reply struct {
 
 // reach finds the variants that a call may go to.
 type reach interface {
-	// inTurn yields links one after another for a balanced command; a caller that
-	// could not use one goes on to the next.
-	inTurn(ctx context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error]
 	// all yields each selected variant once.
 	all(ctx context.Context, worker string, sel route.Selection) ([]target, *wire.Error)
+}
+
+// reachInTurn is of those who have no ring of links.
+type reachInTurn interface {
+	reach
+	// inTurn yields links one after another for a balanced command; a caller that
+	// could not use one goes on to the next.
+	inTurn(ctx context.Context, a *asking, sel route.Selection) iter.Seq2[target, *wire.Error]
 }
 
 // target is one variant to send to.
@@ -119,6 +124,7 @@ type asking struct {
 	responds bool             // a result is waited for
 	meta     wire.CommandMeta // that the command is sent with
 	meter    *inspect.CommandMeter
+	again    repetition
 }
 
 // call is what Node.Call and Operator.Call share.
@@ -148,15 +154,19 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 	started := time.Now()
 	result := &Result{Target: name, Worker: to.worker, Command: cmd.Name, Delivery: cmd.Delivery, Responds: responds, UID: drawUID()}
 	a := asking{cmd: cmd, payload: payload, opts: opts, started: started, deadline: c.deadline(ctx, opts.Timeout, started), result: result, responds: responds, meta: meta, meter: to.meter}
+	if to.budget != nil {
+		a.again.budget = to.budget
+		to.budget.Called()
+	}
 	switch {
 	case sel.IsZero() && c.outbox.takes(cmd, meta):
 		err = c.viaRedis(ctx, &a)
 	case cmd.Delivery == schema.Broadcast:
 		err = c.broadcast(ctx, &a, sel, r)
-	case to.ring != nil && sel.IsZero():
-		err = c.oneOf(ctx, &a, to.ring)
+	case to.ring != nil:
+		err = c.oneOf(ctx, &a, to.ring, sel)
 	default:
-		err = c.balanced(ctx, &a, sel, r)
+		err = c.balanced(ctx, &a, sel, r.(reachInTurn))
 	}
 	if len(result.Replies) == 1 {
 		result.Elapsed = result.Replies[0].Elapsed // the last that was measured
@@ -194,6 +204,7 @@ type resolved struct {
 	cmd    *schema.Command
 	ring   *route.Ring[*peer] // of a node, for balanced commands
 	meter  *inspect.CommandMeter
+	budget *route.Budget // of a command that may be repeated
 }
 
 // resolve finds what a call's target stands for, and checks that it may be called.
@@ -214,6 +225,10 @@ func (c *core) resolve(name string) (*resolved, error) {
 		return nil, err
 	}
 	to := &resolved{worker: worker, cmd: cmd, meter: c.telemetry.meter(name)}
+	if cmd.Retry != nil {
+		budget, _ := c.budgets.LoadOrStore(name, route.NewBudget())
+		to.budget = budget.(*route.Budget)
+	}
 	if c.own == nil {
 		return to, nil // who an operator appears as may change
 	}
@@ -261,20 +276,55 @@ func (c *core) permitted(worker, command string) (*schema.Command, error) {
 	return cmd, nil
 }
 
-// oneOf asks the variants of a ring in turn until one takes the request.
-func (c *core) oneOf(ctx context.Context, a *asking, ring *route.Ring[*peer]) error {
+// oneOf asks the variants of a ring one after another until one takes the request.
+func (c *core) oneOf(ctx context.Context, a *asking, ring *route.Ring[*peer], sel route.Selection) error {
 	o := c.outgoing(a, a.result.UID, "")
-	var last *wire.Error
-	all, first := ring.Turn()
-	for i := range all {
-		if last = c.try(ctx, a, &o, targetOf(all[(first+i)%len(all)])); a.result.Replies != nil {
+	for {
+		last := c.tryAll(ctx, a, &o, ring, sel)
+		if a.result.Replies != nil {
 			return orNil(last)
 		}
+		if last == nil {
+			last = route.NoVariant(a.result.Worker, sel)
+		}
+		if !c.repeat(ctx, a, last) {
+			return c.nobodyTook(a, &o, last)
+		}
 	}
-	if last == nil {
-		last = route.NoVariant(a.result.Worker, route.Selection{})
+}
+
+// nobodyTook ends a request that went to nobody, the last time that it was tried.
+func (c *core) nobodyTook(a *asking, o *outgoing, last *wire.Error) *wire.Error {
+	if a.again.lost != nil {
+		last = a.again.lost // it may have run
 	}
 	o.end(nil, last, time.Since(a.started))
+	return last
+}
+
+// tryAll asks each variant once. One that failed of late is better than nobody.
+func (c *core) tryAll(ctx context.Context, a *asking, o *outgoing, ring *route.Ring[*peer], sel route.Selection) (last *wire.Error) {
+	all, first := a.line(ring, sel)
+	skipped := 0
+	for i := range all {
+		p := all[(first+i)%len(all)]
+		if p.health.Skip() {
+			skipped++
+			continue
+		}
+		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {
+			return last
+		}
+	}
+	for i := 0; skipped > 0 && i < len(all); i++ {
+		p := all[(first+i)%len(all)]
+		if !p.health.Skip() {
+			continue
+		}
+		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {
+			return last
+		}
+	}
 	return last
 }
 
@@ -286,33 +336,37 @@ func orNil(e *wire.Error) error {
 	return e
 }
 
-func (c *core) balanced(ctx context.Context, a *asking, sel route.Selection, r reach) error {
+// balanced is oneOf for those who have no ring.
+func (c *core) balanced(ctx context.Context, a *asking, sel route.Selection, r reachInTurn) error {
 	o := c.outgoing(a, a.result.UID, "")
-	var last *wire.Error
-	for t, failure := range r.inTurn(ctx, a.result.Worker, sel) {
-		if failure != nil {
-			last = failure
-			continue
+	for {
+		var last *wire.Error
+		for t, failure := range r.inTurn(ctx, a, sel) {
+			if failure != nil {
+				last = failure
+				continue
+			}
+			if last = c.try(ctx, a, &o, t); a.result.Replies != nil {
+				return orNil(last)
+			}
 		}
-		if last = c.try(ctx, a, &o, t); a.result.Replies != nil {
-			return orNil(last)
+		if last == nil {
+			last = route.NoVariant(a.result.Worker, sel)
+		}
+		if !c.repeat(ctx, a, last) {
+			return c.nobodyTook(a, &o, last)
 		}
 	}
-	if last == nil {
-		last = route.NoVariant(a.result.Worker, sel)
-	}
-	o.end(nil, last, time.Since(a.started))
-	return last
 }
 
-// try asks one variant. It gives the result a reply unless the request did not run there
-// and the next variant may take it.
+// try asks one variant. It gives the result a reply unless the next variant may take the
+// request: because it did not run, or because it may run twice.
 func (c *core) try(ctx context.Context, a *asking, o *outgoing, t target) *wire.Error {
 	reply := &a.result.one[0]
 	*reply = Reply{}
 	c.ask(ctx, a, o, t, reply)
-	if reply.Err != nil && reply.Err.Temporary && !a.over(ctx) {
-		return reply.Err
+	if e := reply.Err; e != nil && !a.over(ctx) && (e.Temporary || a.repeatsElsewhere(e)) {
+		return e
 	}
 	o.end(reply.Result, reply.Err, reply.Elapsed)
 	a.result.Replies = a.result.one[:]
@@ -329,6 +383,7 @@ func (c *core) ask(ctx context.Context, a *asking, o *outgoing, t target, reply 
 		request.Kind = string(schema.Balanced)
 		result, err := p.pending.Do(ctx, l.Link, request)
 		a.take(reply, result, err)
+		c.note(p, reply.Err)
 	}
 	reply.Elapsed = time.Since(a.started)
 }

@@ -32,6 +32,7 @@ type core struct {
 	access atomic.Pointer[schema.Schema]
 	// targets are those that calls have been resolved to under the schema in force.
 	targets atomic.Pointer[targets]
+	budgets sync.Map // of commands that may be repeated, by target: *route.Budget
 	peers   peers
 	gate    *identity.Gate
 	server  *rpc.Server
@@ -50,6 +51,7 @@ type core struct {
 	// What answers commands; nil for operators, who answer none.
 	own      *schema.Worker
 	handlers *handler.Set
+	rooms    map[string]*room // by command, of those with a bound
 	queues   *queues
 
 	outbox *outbox // nil without Redis

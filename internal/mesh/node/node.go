@@ -73,7 +73,7 @@ func New(cfg Config) (*Node, error) {
 	t.attach(c, own)
 	n := &Node{core: c, listening: make(chan struct{}), connected: make(chan struct{}), started: time.Now()}
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
-	n.own = own
+	n.own, n.rooms = own, newRooms(own)
 	if r, ok := store.(*queue.Redis); ok {
 		n.outbox = newOutbox(r)
 	}

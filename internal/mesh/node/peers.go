@@ -24,6 +24,7 @@ type peer struct {
 	name            string // "worker/variant"
 	pending         rpc.Pending
 	sent, received  atomic.Uint64 // requests
+	health          route.Health
 
 	newest   atomic.Pointer[peerLink] // of links; changes with them
 	verdicts atomic.Pointer[verdicts] // what it may call of ours

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"iter"
 
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -10,21 +9,6 @@ import (
 
 // linked reaches the variants that a node has links to.
 type linked struct{ *core }
-
-func (n linked) inTurn(_ context.Context, worker string, sel route.Selection) iter.Seq2[target, *wire.Error] {
-	ring := n.peers.ring(worker)
-	return func(yield func(target, *wire.Error) bool) {
-		first, rest, ok := ring.FromSelected(func(p *peer) bool { return sel.Has(p.variant) })
-		if !ok || !yield(targetOf(first), nil) {
-			return
-		}
-		for p := range rest {
-			if !yield(targetOf(p), nil) {
-				return
-			}
-		}
-	}
-}
 
 func (n linked) all(_ context.Context, worker string, sel route.Selection) ([]target, *wire.Error) {
 	var targets []target

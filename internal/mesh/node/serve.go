@@ -190,6 +190,7 @@ type request struct {
 	arrival  arrival
 	in       handler.Request
 	handler  handler.Handler
+	room     *room // that it takes, until it is answered
 	response wire.Response
 }
 
@@ -214,7 +215,7 @@ func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message,
 		r = new(request)
 	}
 	*r = request{core: c, peer: p, link: l, cmd: cmd}
-	r.arrival = c.telemetry.arrived(p, l, cmd, own.command, now)
+	r.arrival = c.telemetry.arrived(p, l, cmd, own, now)
 	switch {
 	case own.denied != nil:
 		r.Reply(nil, own.denied)
@@ -222,6 +223,12 @@ func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message,
 	case c.leaving.Load() && l.meshctl():
 		r.Reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
 		return
+	case own.room != nil:
+		if full := own.room.enter(); full != nil {
+			r.Reply(nil, full)
+			return
+		}
+		r.room = own.room
 	}
 	r.handler = own.handler
 	r.in = handler.Request{
@@ -273,7 +280,9 @@ type verdict struct {
 	command *schema.Command
 	handler handler.Handler
 	inline  bool
+	room    *room // nil: it has no bound of its own
 	denied  *wire.Error
+	meter   *inspect.CommandMeter // counts the command; nil for operators
 }
 
 func (c *core) verdict(p *peer, name string) verdict {
@@ -308,9 +317,11 @@ func (c *core) judge(p *peer, name string) verdict {
 		v.denied = &wire.Error{Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", p.worker, c.self.Worker, name)}
 	}
 	if v.command != nil {
+		v.room = c.rooms[name]
 		v.handler = c.handler(name)
 		quick, ok := v.handler.(handler.Inliner)
 		v.inline = ok && quick.Inline()
+		v.meter = c.telemetry.answering(name)
 	}
 	return v
 }
@@ -329,6 +340,9 @@ func (c *core) timeLeft(cmd wire.Command) time.Duration {
 // Reply sends the response, if anybody waits for it. A JavaScript caller cannot be
 // told of a failure: it gets no response and times out, rather than a false success.
 func (r *request) Reply(result json.RawMessage, failure *wire.Error) {
+	if r.room != nil {
+		r.room.flight.Add(-1)
+	}
 	r.arrival.end(r.peer, r.cmd, result, failure)
 	r.send(result, failure)
 }

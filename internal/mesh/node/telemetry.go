@@ -66,6 +66,14 @@ func (t *telemetry) meter(target string) *inspect.CommandMeter {
 	return t.Meter.Command(target, inspect.Out)
 }
 
+// answering gives what counts the requests for one of the node's commands; nil for operators.
+func (t *telemetry) answering(command string) *inspect.CommandMeter {
+	if t == nil {
+		return nil
+	}
+	return t.in[command]
+}
+
 // blind tells whether a peer does not report.
 func blind(p *peer, l *peerLink) bool { return !l.meshctl() || p.worker == wire.OperatorWorker }
 
@@ -177,13 +185,13 @@ type arrival struct {
 }
 
 // arrived counts a request for one of the node's commands.
-func (t *telemetry) arrived(p *peer, l *peerLink, cmd wire.Command, own *schema.Command, at time.Time) arrival {
-	if t == nil || own == nil {
+func (t *telemetry) arrived(p *peer, l *peerLink, cmd wire.Command, own verdict, at time.Time) arrival {
+	if own.meter == nil {
 		return arrival{}
 	}
 	p.received.Add(1)
-	a := arrival{t: t, tally: t.in[own.Name].Tally(blind(p, l)), kind: kind(own), started: at}
-	if own.Queued && (cmd.UID == "" || cmd.Meta != nil && cmd.Meta.Ack) {
+	a := arrival{t: t, tally: own.meter.Tally(blind(p, l)), kind: kind(own.command), started: at}
+	if own.command.Queued && (cmd.UID == "" || cmd.Meta != nil && cmd.Meta.Ack) {
 		a.later = true
 		return a
 	}
@@ -307,7 +315,7 @@ func (t *telemetry) Links() []inspect.LinkCount {
 			info := l.Info()
 			all = append(all, inspect.LinkCount{
 				ID: info.ID, Peer: pr.name, Kind: l.peer.Kind(), Transport: info.Transport, Dialed: info.Dialed,
-				Since: l.since.UnixMilli(), Draining: pr.draining,
+				Since: l.since.UnixMilli(), Draining: pr.draining, Skipped: pr.health.Skip(),
 				InFlight: pr.pending.Len(), Sent: pr.sent.Load(), Received: pr.received.Load(),
 			})
 		}

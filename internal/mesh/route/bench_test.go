@@ -15,14 +15,14 @@ func ringOf(n int) *route.Ring[string] {
 	return &r
 }
 
-func BenchmarkFrom(b *testing.B) {
+func BenchmarkTurn(b *testing.B) {
 	for _, n := range []int{1, 50, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			r := ringOf(n)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, _, ok := r.From(); !ok {
+					if all, _ := r.Turn(); len(all) != n {
 						b.Error("nobody's turn")
 						return
 					}
@@ -32,12 +32,12 @@ func BenchmarkFrom(b *testing.B) {
 	}
 }
 
-func BenchmarkFromSelected(b *testing.B) {
+func BenchmarkTurnOf(b *testing.B) {
 	r := ringOf(50)
 	sel := route.Selection{Exclude: []string{"variant-7"}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, ok := r.FromSelected(sel.Has); !ok {
+		if some, _ := r.TurnOf(sel.Has); len(some) != 49 {
 			b.Fatal("nobody's turn")
 		}
 	}

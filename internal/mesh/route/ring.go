@@ -3,13 +3,12 @@
 package route
 
 import (
-	"iter"
 	"slices"
 	"sync/atomic"
 )
 
 // Ring hands out its members one after another. All methods are safe for concurrent
-// use; Next and All do not block and do not allocate.
+// use; All and Turn do not block and do not allocate.
 type Ring[T comparable] struct {
 	members atomic.Pointer[[]T]
 	turn    atomic.Uint64
@@ -32,22 +31,6 @@ func (r *Ring[T]) Turn() (all []T, first int) {
 	return all, first
 }
 
-// From returns the members in the order in which a request should try them: the
-// one whose turn it is first. Each call moves the turn on by one.
-func (r *Ring[T]) From() (first T, rest iter.Seq[T], ok bool) {
-	all, start := r.Turn()
-	if len(all) == 0 {
-		return first, nil, false
-	}
-	return all[start], func(yield func(T) bool) {
-		for i := 1; i < len(all); i++ {
-			if !yield(all[(start+i)%len(all)]) {
-				return
-			}
-		}
-	}, true
-}
-
 // Add appends v unless it is a member. Callers serialise Add and Remove.
 func (r *Ring[T]) Add(v T) {
 	all := r.All()
@@ -67,11 +50,11 @@ func (r *Ring[T]) Remove(v T) {
 	}
 }
 
-// FromSelected is From over the members that keep accepts.
-func (r *Ring[T]) FromSelected(keep func(T) bool) (first T, rest iter.Seq[T], ok bool) {
-	selected := Ring[T]{}
-	members := slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
-	selected.members.Store(&members)
-	selected.turn.Store(r.turn.Add(1) - 1)
-	return selected.From()
+// TurnOf is Turn over the members that keep accepts. The caller owns the slice.
+func (r *Ring[T]) TurnOf(keep func(T) bool) (some []T, first int) {
+	some = slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
+	if len(some) > 0 {
+		first = int((r.turn.Add(1) - 1) % uint64(len(some)))
+	}
+	return some, first
 }

@@ -10,7 +10,7 @@ import (
 
 func TestRingGivesEachItsTurn(t *testing.T) {
 	var r route.Ring[string]
-	if _, _, ok := r.From(); ok {
+	if all, _ := r.Turn(); len(all) != 0 {
 		t.Error("an empty ring has a member")
 	}
 	for _, v := range []string{"a", "b", "c", "b"} {
@@ -18,12 +18,10 @@ func TestRingGivesEachItsTurn(t *testing.T) {
 	}
 	count := map[string]int{}
 	for range 30 {
-		first, rest, _ := r.From()
-		count[first]++
-		order := append([]string{first}, slices.Collect(rest)...)
-		slices.Sort(order)
-		if !slices.Equal(order, []string{"a", "b", "c"}) {
-			t.Fatalf("one request would try %v", order)
+		all, first := r.Turn()
+		count[all[first]]++
+		if !slices.Equal(all, []string{"a", "b", "c"}) {
+			t.Fatalf("one request would try %v", all)
 		}
 	}
 	if count["a"] != 10 || count["b"] != 10 || count["c"] != 10 {
@@ -36,12 +34,12 @@ func TestRingGivesEachItsTurn(t *testing.T) {
 	}
 	clear(count)
 	for range 10 {
-		first, _, ok := r.FromSelected(func(v string) bool { return v != "c" })
-		if !ok || first != "a" {
-			t.Errorf("selected %q", first)
+		some, first := r.TurnOf(func(v string) bool { return v != "c" })
+		if !slices.Equal(some, []string{"a"}) || first != 0 {
+			t.Errorf("selected %q", some)
 		}
 	}
-	if _, _, ok := r.FromSelected(func(string) bool { return false }); ok {
+	if some, _ := r.TurnOf(func(string) bool { return false }); len(some) != 0 {
 		t.Error("nothing was selected and yet there is a first")
 	}
 }
