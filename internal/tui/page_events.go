@@ -51,9 +51,23 @@ func eventColumns() []screen.Column[eventRow] {
 			return screen.Cell{Text: e.Node, Style: t.Title}
 		}, Less: func(a, b *eventRow) int { return natural(a.Node, b.Node) }},
 		{Title: "MESSAGE", Width: 60, Min: 20, Flex: true, Cell: func(t *screen.Theme, e *eventRow) screen.Cell {
-			return screen.Cell{Text: e.Message, Style: t.Text}
+			return screen.Cell{Text: e.text(), Style: t.Text}
 		}},
 	}
+}
+
+// text is the message with what it is about: the command and whom it was sent to, or the
+// other end of a link.
+func (e *eventRow) text() string {
+	switch {
+	case e.Command != "" && e.Peer != "":
+		return e.Command + ": " + e.Message + " (" + e.Peer + ")"
+	case e.Command != "":
+		return e.Command + ": " + e.Message
+	case e.Peer != "":
+		return "→ " + e.Peer + " " + e.Message
+	}
+	return e.Message
 }
 
 // levelMark gives the symbol and style of a level; the symbols differ.

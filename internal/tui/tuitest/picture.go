@@ -263,10 +263,17 @@ func (g *generator) events(n int) {
 	for i := range n {
 		node := g.p.Nodes[g.IntN(len(g.p.Nodes))].Name
 		kind := types[g.IntN(len(types))]
-		g.p.Events = append(g.p.Events, inspect.Event{
+		e := inspect.Event{
 			At: g.p.At.Add(time.Duration(i-n) * 700 * time.Millisecond), Level: levels[g.IntN(len(levels))], Type: kind, Node: node,
 			Message: g.text(node + ": " + kind + ", as happens every now and then in a mesh of this size"),
-		})
+		}
+		switch kind {
+		case "request_failed":
+			e.Peer, e.Command = "billing/1", g.text("billing.charge")
+		case "link_up", "link_down":
+			e.Peer = "billing/1"
+		}
+		g.p.Events = append(g.p.Events, e)
 	}
 	g.p.EventCount = uint64(n)
 }
