@@ -244,7 +244,9 @@ func (m *maker) link(r *Report, l LinkCount) {
 }
 
 // traffic says how much went over links: of each not more than once a second, and in a
-// quarter of the room, because counters of commands say more. It changes links.
+// quarter of the room, because counters of commands say more. Links that another meshctl
+// node dialled are that one's to tell of; what is said of them here is for when it does
+// not. It changes links.
 func (m *maker) traffic(r *Report, links []LinkCount) {
 	if m.full {
 		return
@@ -254,7 +256,11 @@ func (m *maker) traffic(r *Report, links []LinkCount) {
 	defer func() { m.room += spare }()
 	links = slices.DeleteFunc(links, func(l LinkCount) bool {
 		was, ok := m.linked[l.ID]
-		return !ok || was.LinkCount == l || m.now.Sub(was.at) < time.Second
+		least := time.Second
+		if !l.Dialed && l.Kind == wire.KindMeshctl && was.InFlight == l.InFlight {
+			least = 5 * time.Second
+		}
+		return !ok || was.LinkCount == l || m.now.Sub(was.at) < least
 	})
 	slices.SortStableFunc(links, func(a, b LinkCount) int { return m.linked[a.ID].at.Compare(m.linked[b.ID].at) })
 	for _, l := range links {
@@ -345,16 +351,16 @@ func (m *maker) logs(r *Report) {
 }
 
 // ended samples the requests that ended. It leaves room, where there is little, for what
-// the next report has to say of more weight. Of those that went well there are fewer where
-// a node reports less often: then nodes are many, and reading all of that is what a
-// watcher does most.
+// the next report has to say of more weight. Where a node reports less often nodes are
+// many, and reading such rows is most of what a watcher does: then of those that went well
+// it has a few, and those that an earlier report may have shown under way.
 func (m *maker) ended(r *Report) {
 	rows, of := m.finished.take()
 	r.FinishedOf = of
 	m.room = max(m.room-burst/2, min(m.room, 1500))
-	most := int(maxFinished * minEvery / m.every)
+	most := int(maxFinished * minEvery / m.every * minEvery / m.every)
 	for i, row := range rows {
-		if i >= most && row.Code == "" || !m.fits(row.size()) {
+		if i >= most && row.Code == "" && row.Took < m.every || !m.fits(row.size()) {
 			return
 		}
 		row.Phase, row.AgeMillis, row.EndedAgo = PhaseDone, inMillis(row.Took), inMillis(m.now.Sub(row.at))

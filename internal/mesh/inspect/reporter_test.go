@@ -478,12 +478,12 @@ func TestMask(t *testing.T) {
 	}
 }
 
-// BenchmarkMeter is what counting a call costs at both its ends, while nobody watches.
+// BenchmarkMeter is what counting a call costs at both its ends, while nobody watches: of
+// one caller, and of as many as there are processors.
 func BenchmarkMeter(b *testing.B) {
 	r := NewReporter(new(subject))
 	of, in := r.Meter.Command("b.echo", Out), r.Meter.Command("b.echo", In)
-	b.ReportAllocs()
-	for b.Loop() {
+	call := func() {
 		out := of.Tally(false)
 		out.Start(200)
 		t := in.Tally(false)
@@ -493,4 +493,17 @@ func BenchmarkMeter(b *testing.B) {
 		out.End("", time.Millisecond, 200)
 		_ = r.Wants("", time.Millisecond)
 	}
+	b.Run("alone", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			call()
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				call()
+			}
+		})
+	})
 }
