@@ -55,6 +55,7 @@ func run() error {
 		{"commands", []string{"5"}, time.Second},
 		{"command", []string{"Down", "Enter"}, time.Second},
 		{"events", []string{"Escape", "6"}, time.Second},
+		{"queues", []string{"7"}, time.Second},
 	}
 	if err := show(brush, "dark", dark); err != nil {
 		return err
