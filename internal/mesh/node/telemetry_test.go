@@ -97,7 +97,8 @@ func (n *told) fold(r *inspect.Report) {
 		n.links[l.Peer] = l
 	}
 	for _, f := range r.Finished {
-		n.finished[f.Dir+" "+f.Command] = f
+		n.finished[f.Dir+" "+f.Command] = f // one report may tell of several callers
+		n.finished[f.Dir+" "+f.Command+" of "+f.Caller] = f
 	}
 	if r.InFlight != nil {
 		n.inFlight = r.InFlight.Requests
@@ -225,7 +226,7 @@ func TestTelemetryCountsCalls(t *testing.T) {
 		raw.Say(wire.EventDeclare, `{"worker":"shop","variant":"old","port":1}`)
 		raw.Say(wire.EventCommand, `{"uid":"u","boom":{}}`)
 		await("failures, as the caller tells of them, or the callee for one that does not", func(all map[string]*told) bool {
-			return all["shop/s1"].finished["out billing.boom"].Error == `boom\u001b` && all["billing/b1"].finished["in billing.boom"].Caller == "shop/old"
+			return all["shop/s1"].finished["out billing.boom"].Error == `boom\u001b` && all["billing/b1"].finished["in billing.boom of shop/old"].UID == "u"
 		})
 		raw.Say(wire.EventCommand, `{"uid":"u","nothing":{}}`)
 		await("a line of the log, where nothing else tells it", func(all map[string]*told) bool {
