@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -94,7 +95,10 @@ func runKeysNew(app *App, cfg *config.Config, output format) error {
 		return err
 	}
 	err = ring.Update(func(all []seal.Keys) ([]seal.Keys, error) { return seal.Added(all, keys) })
-	if err != nil {
+	switch {
+	case errors.Is(err, seal.ErrRingFull):
+		return &hinted{fmt.Errorf("keep the new key: %w", err), "meshctl keys remove takes one away; meshctl keys list shows them"}
+	case err != nil:
 		return fmt.Errorf("keep the new key: %w", err)
 	}
 	fingerprint := keys.Fingerprint()
