@@ -29,22 +29,17 @@ type telemetry struct {
 	payloads sync.Map
 
 	mu      sync.Mutex
-	working map[string]working // queued requests being worked on for which nobody waits, by item
+	working map[string]queue.Item // queued requests being worked on for which nobody waits, by item
 }
 
 type payloadKey struct{ dir, peer, uid string }
-
-type working struct {
-	queue.Item
-	since time.Time
-}
 
 // newTelemetry gives with it the logger that the node has to use.
 func newTelemetry(log *slog.Logger) (*telemetry, *slog.Logger) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	t := &telemetry{working: make(map[string]working)}
+	t := &telemetry{working: make(map[string]queue.Item)}
 	t.Reporter = inspect.NewReporter(t)
 	return t, slog.New(t.Logs.Handler(log.Handler()))
 }
@@ -253,7 +248,7 @@ func (t *telemetry) answered(tally *inspect.Tally, row inspect.Row, payload, res
 func (t *telemetry) worksOn(item queue.Item) (end func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.working[item.ID] = working{item, time.Now()}
+	t.working[item.ID] = item
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -350,8 +345,8 @@ func (t *telemetry) InFlight(atMost int) ([]inspect.Row, int) {
 	}
 	t.core.server.Oldest(in)
 	t.mu.Lock()
-	for _, w := range t.working {
-		in.Add(rpc.InFlight{UID: w.UID, Command: w.Command, Peer: w.Caller, Phase: rpc.PhaseRunning, Started: w.since, Bytes: len(w.Payload)})
+	for _, w := range t.working { // as old as they will have been when they end
+		in.Add(rpc.InFlight{UID: w.UID, Command: w.Command, Peer: w.Caller, Phase: rpc.PhaseRunning, Started: w.Enqueued, Bytes: len(w.Payload)})
 	}
 	t.mu.Unlock()
 	var rows []inspect.Row
