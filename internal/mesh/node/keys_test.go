@@ -114,6 +114,7 @@ func TestRotation(t *testing.T) {
 	}
 	meshtest.AwaitPeers(t, nodes["caller/c"], "worker/a", "worker/b")
 	meshtest.AwaitPeers(t, nodes["worker/a"], "caller/c", "worker/b")
+	meshtest.AwaitPeers(t, nodes["worker/b"], "caller/c", "worker/a")
 
 	var calls, failed atomic.Int64
 	stop := make(chan struct{})
