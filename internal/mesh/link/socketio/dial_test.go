@@ -295,6 +295,51 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// TestServerIsAsked: a JavaScript server whose own heartbeat is slow is asked by WebSocket
+// pings, and is lost when it ceases to answer them; one that never answers any stays.
+func TestServerIsAsked(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
+	dialTo := func(serve func(*websocket.Conn)) link.Link {
+		addr := fakeServer(t, func(ws *websocket.Conn) {
+			say(ws, goodOpen)
+			hear(ws)
+			say(ws, goodJoin)
+			serve(ws)
+			<-over
+		})
+		l, err := Dial(context.Background(), addr, DialConfig{Envelope: sharedEnvelope(), Heartbeat: 500 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close(nil) })
+		return l
+	}
+	mute := dialTo(func(ws *websocket.Conn) {
+		ws.SetPingHandler(func(string) error { return nil })
+		hear(ws)
+	})
+	stopped := dialTo(func(ws *websocket.Conn) {
+		pings := 0
+		answer := ws.PingHandler()
+		ws.SetPingHandler(func(text string) error {
+			if pings++; pings == 5 {
+				<-over
+			}
+			return answer(text)
+		})
+		hear(ws)
+	})
+	begun := time.Now()
+	waitDone(t, stopped)
+	if took := time.Since(begun); !errors.Is(stopped.Err(), errPeerSilent) || took < time.Second {
+		t.Errorf("after %s the link ended for %v", took, stopped.Err())
+	}
+	if mute.Err() != nil {
+		t.Errorf("the link to a server that answers no pings ended for %v", mute.Err())
+	}
+}
+
 // TestPeerLimit: a message that would break the connection of a JavaScript server is
 // refused, one that just fits arrives.
 func TestPeerLimit(t *testing.T) {

@@ -239,6 +239,26 @@ func TestDisconnectPacket(t *testing.T) {
 	}
 }
 
+// TestMessagesAreSignsOfLife: the answer to a heartbeat may be behind many messages.
+func TestMessagesAreSignsOfLife(t *testing.T) {
+	ts := serve(t, func(c *Config) {
+		c.PingInterval = 200 * time.Millisecond
+		c.PingTimeout = 500 * time.Millisecond
+	})
+	r := ts.joined()
+	busy := ts.accepted()
+	for begun := time.Now(); time.Since(begun) < 2*time.Second; time.Sleep(20 * time.Millisecond) {
+		r.write(`42["unknown","00"]`)
+	}
+	if busy.Err() != nil {
+		t.Fatalf("the link of a peer that speaks ended for %v", busy.Err())
+	}
+	waitDone(t, busy)
+	if !errors.Is(busy.Err(), errPeerSilent) {
+		t.Errorf("once it is silent its link ends for %v", busy.Err())
+	}
+}
+
 // TestHeartbeat: an idle link stays, a peer that does not answer goes.
 func TestHeartbeat(t *testing.T) {
 	ts := serve(t, func(c *Config) {
