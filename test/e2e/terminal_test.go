@@ -52,8 +52,8 @@ func (x *terminal) tmux(args ...string) string {
 
 func (x *terminal) pidFile() string { return x.socket + ".pid" }
 
-// signal sends a signal to the command.
-func (x *terminal) signal(s syscall.Signal) {
+// pid is the command's.
+func (x *terminal) pid() int {
 	x.t.Helper()
 	text, err := os.ReadFile(x.pidFile())
 	if err != nil {
@@ -63,7 +63,13 @@ func (x *terminal) signal(s syscall.Signal) {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, s); err != nil {
+	return pid
+}
+
+// signal sends a signal to the command.
+func (x *terminal) signal(s syscall.Signal) {
+	x.t.Helper()
+	if err := syscall.Kill(x.pid(), s); err != nil {
 		x.t.Fatal(err)
 	}
 }
