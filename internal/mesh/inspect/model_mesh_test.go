@@ -73,6 +73,38 @@ func TestLinksOfBothEndsAreOne(t *testing.T) {
 	w.wantEvents("link_down", "link_up")
 }
 
+// TestSkippedPeer: two links to a peer that is skipped are marked, and told of once.
+func TestSkippedPeer(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	tell := func(skipped bool) {
+		w.pass(time.Second)
+		a, b := dialed("a", "billing/1"), accepted("b", "billing/1")
+		a.Skipped, b.Skipped = skipped, skipped
+		w.report("shop/1", Report{Links: []LinkCount{a, b}})
+		w.report("billing/1", Report{})
+		for _, l := range w.picture().Links {
+			if l.Skipped != skipped {
+				t.Errorf("%+v, skipped is %v", l, skipped)
+			}
+		}
+	}
+	w.report("shop/1", Report{Full: true, Links: []LinkCount{dialed("a", "billing/1"), accepted("b", "billing/1")}})
+	w.report("billing/1", Report{Full: true})
+	w.pass(introduction)
+	tell(true)
+	w.wantEvents("peer_skipped")
+	tell(true)
+	tell(false)
+	w.wantEvents("peer_skipped", "peer_tried")
+	tell(true)
+	w.report("shop/1", Report{Unlinked: []string{"a"}})
+	for _, l := range w.picture().Links {
+		if !l.Missing && l.Skipped != (l.From == "billing/1") {
+			t.Errorf("%+v", l)
+		}
+	}
+}
+
 func TestMissingLinks(t *testing.T) {
 	w := newWorld(t, "shop/1", "billing/1", "billing/2")
 	w.report("shop/1", Report{Full: true, Links: []LinkCount{dialed("a", "billing/1")}})
