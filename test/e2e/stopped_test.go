@@ -114,7 +114,7 @@ func TestStoppedForGood(t *testing.T) {
 	signal(t, s.answerer, syscall.SIGSTOP)
 	at := meshtest.Await(t, failed, "the call under way to fail")
 	meshtest.WaitFor(t, func() bool { return !s.lostAt().IsZero() }, func() string { return "the loss" })
-	t.Logf("lost after %s", at.Sub(begun))
+	t.Logf("lost after %s, and the call failed within %s of that", at.Sub(begun), s.lostAt().Sub(at).Abs())
 	const slack = time.Second // of a machine that has other things to do
 	if took := at.Sub(begun); took > link.HeartbeatLAN+slack || took < 2*time.Second {
 		t.Errorf("noticed after %s", took)
