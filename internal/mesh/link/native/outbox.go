@@ -32,7 +32,8 @@ type outbox struct {
 	mu       sync.Mutex
 	frames   []packed // from head on; the last one is being filled
 	head     int
-	bulk     []bulk // long records, one after another
+	bulk     []bulk // long records, one after another, and events behind a long event
+	events   int    // in bulk
 	messages int
 	bytes    int
 }
@@ -40,8 +41,9 @@ type outbox struct {
 // bulk is a long record: what is left of it begins at rest. Before that is room for the
 // header of a chunk, so that a chunk can be sealed where it is.
 type bulk struct {
-	buf  []byte
-	rest int
+	buf   []byte
+	rest  int
+	event bool
 }
 
 // packed is a frame's records.
@@ -59,9 +61,15 @@ func (o *outbox) put(m wire.Message) bool {
 	if o.messages > 0 && (o.messages >= o.maxMessages || o.bytes+n > o.maxBytes) {
 		return false
 	}
-	if n > chunkSize {
+	// Events mean something only in their order: what a node is told of others counts from its
+	// declared on. Requests and responses do not wait for long ones.
+	event := m.Command == nil && m.Response == nil && m.Number == 0
+	if n > chunkSize || event && o.events > 0 {
 		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
-		o.bulk = append(o.bulk, bulk{buf, chunkRoom})
+		o.bulk = append(o.bulk, bulk{buf, chunkRoom, event})
+		if event {
+			o.events++
+		}
 		o.bytes += len(buf) - chunkRoom
 	} else {
 		f := o.last(n)
@@ -142,6 +150,9 @@ func (o *outbox) part(most int) (part []byte, last bool) {
 	o.bytes -= len(part)
 	if last = b.rest == len(b.buf); last {
 		o.messages--
+		if b.event {
+			o.events--
+		}
 		o.bulk[0] = bulk{}
 		if o.bulk = o.bulk[1:]; len(o.bulk) == 0 {
 			o.bulk = nil
