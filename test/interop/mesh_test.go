@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/meshctl/meshctl/internal/mesh/link/linktest"
 	"go.uber.org/goleak"
 )
 
@@ -16,7 +17,7 @@ import (
 var meshctlBinary builder
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(linktest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(meshctlBinary.dir) // in the folder for temporary files; "" does nothing
 		os.Exit(code)
 	}))

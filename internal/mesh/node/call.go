@@ -6,10 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"maps"
 	"math/rand/v2"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -192,90 +189,6 @@ func (a *asking) over(ctx context.Context) bool {
 	return ctx.Err() != nil || !a.deadline.IsZero() && !time.Now().Before(a.deadline)
 }
 
-// targets are what targets of calls stand for, by name, under one schema.
-type targets struct {
-	schema *schema.Schema
-	byName map[string]*resolved
-}
-
-// resolved is what a target stands for.
-type resolved struct {
-	worker string
-	cmd    *schema.Command
-	ring   *route.Ring[*peer] // of a node, for balanced commands
-	meter  *inspect.CommandMeter
-	budget *route.Budget // of a command that may be repeated
-}
-
-// resolve finds what a call's target stands for, and checks that it may be called.
-func (c *core) resolve(name string) (*resolved, error) {
-	known := c.targets.Load()
-	now := c.access.Load()
-	if known != nil && known.schema == now {
-		if to := known.byName[name]; to != nil {
-			return to, nil
-		}
-	}
-	worker, command, err := wire.ParseTarget(name)
-	if err != nil {
-		return nil, err
-	}
-	cmd, err := c.permitted(worker, command)
-	if err != nil {
-		return nil, err
-	}
-	to := &resolved{worker: worker, cmd: cmd, meter: c.telemetry.meter(name)}
-	if cmd.Retry != nil {
-		budget, _ := c.budgets.LoadOrStore(name, route.NewBudget())
-		to.budget = budget.(*route.Budget)
-	}
-	if c.own == nil {
-		return to, nil // who an operator appears as may change
-	}
-	if cmd.Delivery != schema.Broadcast {
-		to.ring = c.peers.ring(worker)
-	}
-	// Only what the schema has is kept, and another schema begins anew. Of two who come at
-	// once one has to come again.
-	next := &targets{schema: now, byName: map[string]*resolved{name: to}}
-	if known != nil && known.schema == now {
-		maps.Copy(next.byName, known.byName)
-	}
-	if c.access.Load() == now {
-		c.targets.CompareAndSwap(known, next)
-	}
-	return to, nil
-}
-
-// permitted finds the command and checks that this node may call it.
-func (c *core) permitted(worker, command string) (*schema.Command, error) {
-	s := c.access.Load()
-	if s == nil {
-		return nil, &wire.Error{Code: wire.CodeUnreachable, Message: "no schema known yet: not connected to a master", Temporary: true}
-	}
-	cmd, ok := s.Lookup(worker, command)
-	if !ok {
-		message := fmt.Sprintf("%s has no command %s", worker, command)
-		if s.Workers[worker] == nil {
-			message = fmt.Sprintf("the schema has no worker %s", worker)
-		}
-		return nil, &wire.Error{Code: wire.CodeUnknownCommand, Message: message, Hint: "`meshctl schema show` lists the workers and their commands"}
-	}
-	if c.cfg.Worker != "" && !s.MayCall(c.cfg.Worker, worker) {
-		return nil, &wire.Error{
-			Code: wire.CodeDenied, Message: fmt.Sprintf("the schema does not let %s call %s", c.cfg.Worker, worker),
-			Hint: fmt.Sprintf("see `meshctl explain %s %s.%s`", c.cfg.Worker, worker, command),
-		}
-	}
-	if c.cfg.Worker != "" && !cmd.AllowsCaller(c.cfg.Worker) {
-		return nil, &wire.Error{
-			Code: wire.CodeDenied, Message: fmt.Sprintf("%s is not among the callers of %s.%s", c.cfg.Worker, worker, command),
-			Hint: fmt.Sprintf("see `meshctl explain %s %s.%s`", c.cfg.Worker, worker, command),
-		}
-	}
-	return cmd, nil
-}
-
 // oneOf asks the variants of a ring one after another until one takes the request.
 func (c *core) oneOf(ctx context.Context, a *asking, ring *route.Ring[*peer], sel route.Selection) error {
 	o := c.outgoing(a, a.result.UID, "")
@@ -428,78 +341,6 @@ func (a *asking) take(reply *Reply, result json.RawMessage, err error) {
 	} else if a.responds {
 		reply.Result = result
 	}
-}
-
-func (c *core) broadcast(ctx context.Context, a *asking, sel route.Selection, r reach) error {
-	worker := a.result.Worker
-	nobody := func(failure *wire.Error) error {
-		o := c.outgoing(a, a.result.UID, "")
-		o.end(nil, failure, time.Since(a.started))
-		return failure
-	}
-	targets, failure := r.all(ctx, worker, sel)
-	if failure != nil {
-		return nobody(failure)
-	}
-	present := make([]string, len(targets))
-	for i, t := range targets {
-		present[i] = t.variant
-	}
-	for _, v := range sel.Missing(present) {
-		targets = append(targets, target{worker: worker, variant: v, connect: func(context.Context) (*peer, *peerLink, *wire.Error) {
-			return nil, nil, route.NoVariant(worker, route.Selection{Only: []string{v}})
-		}})
-	}
-	if len(targets) == 0 || len(present) == 0 {
-		return nobody(route.NoVariant(worker, sel))
-	}
-	a.result.Replies = make([]Reply, len(targets))
-	if slices.ContainsFunc(targets, func(t target) bool { return t.connect != nil }) {
-		// Links have to be opened: each takes its time.
-		var wg sync.WaitGroup
-		var telling sync.Mutex
-		for i, t := range targets {
-			wg.Go(func() { c.tell(ctx, a, []target{t}, a.result.Replies[i:i+1], &telling) })
-		}
-		wg.Wait()
-		return nil
-	}
-	c.tell(ctx, a, targets, a.result.Replies, new(sync.Mutex))
-	return nil
-}
-
-// tell sends a part of a broadcast to all of its targets and then awaits the responses.
-func (c *core) tell(ctx context.Context, a *asking, targets []target, replies []Reply, telling *sync.Mutex) {
-	sent := make([]outgoing, len(targets))
-	settled := func(i int) {
-		replies[i].Elapsed = time.Since(a.started)
-		sent[i].end(replies[i].Result, replies[i].Err, replies[i].Elapsed)
-		if a.opts.OnReply != nil {
-			telling.Lock()
-			defer telling.Unlock()
-			a.opts.OnReply(replies[i])
-		}
-	}
-	g := rpc.NewGroup(len(targets))
-	for i, t := range targets {
-		// A uid of its own for each: two variants may share one JavaScript process.
-		sent[i] = c.outgoing(a, drawUID(), a.result.UID)
-		p, l, request, waits := c.address(ctx, a, &sent[i], t, &replies[i])
-		if waits {
-			request.Kind, request.Broadcast = string(schema.Broadcast), a.result.UID
-			err := g.Send(ctx, &p.pending, l.Link, i, request)
-			if waits = err == nil; !waits {
-				a.take(&replies[i], nil, err)
-			}
-		}
-		if !waits {
-			settled(i)
-		}
-	}
-	g.Wait(ctx, func(i int, result json.RawMessage, err error) {
-		a.take(&replies[i], result, err)
-		settled(i)
-	})
 }
 
 // drawUID draws the uid of a request, a random UUID. It is no secret: only the peer that is

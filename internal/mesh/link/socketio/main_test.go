@@ -18,7 +18,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(linktest.Settled(m)) }
 
 // patience bounds every wait of a test.
 const patience = 20 * time.Second
