@@ -9,6 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // benchLoad makes calls and measures them.
@@ -120,14 +121,8 @@ func (b *benchLoad) next(ctx context.Context) (time.Time, bool) {
 		return now, false
 	}
 	intended := b.started.Add(after)
-	if wait := time.Until(intended); wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return now, false
-		}
+	if wait := time.Until(intended); wait > 0 && !pause.For(ctx, wait) {
+		return now, false
 	}
 	return intended, true
 }

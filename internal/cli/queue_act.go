@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 	"github.com/spf13/cobra"
 )
 
@@ -188,11 +189,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 		if time.Now().After(end) {
 			return left, &wire.Error{Code: wire.CodeTimeout, Message: strconv.Itoa(left) + " requests are left in the queue, which takes no more"}
 		}
-		t := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !pause.For(ctx, 200*time.Millisecond) {
 			return left, context.Cause(ctx)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // How long the mortal variant lives, and is dead.
@@ -98,7 +99,7 @@ func (c *cast) show(ctx context.Context, t *traffic) {
 	c.cfg.Out.Started(c.mesh)
 	var calls sync.WaitGroup
 	calls.Go(func() { t.run(ctx) })
-	for pause(ctx, showEvery) {
+	for pause.For(ctx, showEvery) {
 		if call, ok := t.ledger.take(time.Now()); ok {
 			c.cfg.Out.Called(call)
 		}
@@ -119,7 +120,7 @@ func (c *cast) dieAndReturn(ctx context.Context, r role, n *node.Node) error {
 		err := n.Run(alive)
 		end.Stop()
 		leave()
-		if err != nil || !pause(ctx, death) {
+		if err != nil || !pause.For(ctx, death) {
 			return err
 		}
 		if n, err = c.node(r); err != nil {
@@ -131,7 +132,7 @@ func (c *cast) dieAndReturn(ctx context.Context, r role, n *node.Node) error {
 // awaitPeers waits until a node has links to so many others.
 func awaitPeers(ctx context.Context, n *node.Node, count int) bool {
 	for len(n.Peers()) < count {
-		if !pause(ctx, 10*time.Millisecond) {
+		if !pause.For(ctx, 10*time.Millisecond) {
 			return false
 		}
 	}

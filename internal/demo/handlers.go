@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // service is how a command of the demo behaves.
@@ -100,7 +101,7 @@ func handlers(worker, variant string) map[string]handler.Handler {
 
 func (s service) handler(d *dice, variant string) handler.Handler {
 	return handler.Func(func(ctx context.Context, _ *handler.Request) (json.RawMessage, error) {
-		if !pause(ctx, d.between(s.shortest, s.longest)) {
+		if !pause.For(ctx, d.between(s.shortest, s.longest)) {
 			return nil, ctx.Err()
 		}
 		for _, f := range s.failures {
@@ -110,16 +111,4 @@ func (s service) handler(d *dice, variant string) handler.Handler {
 		}
 		return json.Marshal(s.answer(d, variant))
 	})
-}
-
-// pause sleeps, and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 const (
@@ -95,7 +96,7 @@ func (t *traffic) run(ctx context.Context) {
 	} {
 		t.calls.Go(func() {
 			d := newDice(fmt.Sprint(r.target, r.every))
-			for wait := r.first; pause(ctx, wait); wait = r.every {
+			for wait := r.first; pause.For(ctx, wait); wait = r.every {
 				for range r.many {
 					t.begin(ctx, d, r.errand)
 				}
@@ -117,7 +118,7 @@ func (t *traffic) flow(ctx context.Context) {
 		total += e.weight
 	}
 	due := 0.0
-	for i := 0; pause(ctx, stride); i++ {
+	for i := 0; pause.For(ctx, stride); i++ {
 		due += rate(time.Duration(i)*stride) * stride.Seconds()
 		for ; due >= 1; due-- {
 			x := d.below(total)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // maxSleep bounds the built-in sleep, so that its milliseconds never overflow.
@@ -46,14 +48,10 @@ func sleep(ctx context.Context, r *Request) (json.RawMessage, error) {
 	if *in.MS < 0 || *in.MS > maxSleep.Milliseconds() {
 		return nil, badRequest("sleep takes 0 to %d ms, not %d", maxSleep.Milliseconds(), *in.MS)
 	}
-	t := time.NewTimer(time.Duration(*in.MS) * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return mustJSON(map[string]int64{"slept_ms": *in.MS}), nil
-	case <-ctx.Done():
+	if !pause.For(ctx, time.Duration(*in.MS)*time.Millisecond) {
 		return nil, contextError(ctx)
 	}
+	return mustJSON(map[string]int64{"slept_ms": *in.MS}), nil
 }
 
 // fail fails with the message of {"message": …}, if there is one.

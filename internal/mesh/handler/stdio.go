@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 const (
@@ -83,11 +85,7 @@ func (p *process) Run(ctx context.Context) error {
 		}
 		wait := jitter(delay)
 		p.log.Warn("program ended", "err", err, "restart_in", wait)
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !pause.For(ctx, wait) {
 			return nil
 		}
 	}

@@ -118,18 +118,6 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// pause sleeps for d, and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // listNodes asks the master for its list of nodes, page by page.
 func (c *core) listNodes(ctx context.Context) ([]wire.NodeInfo, error) {
 	nodes := []wire.NodeInfo{}

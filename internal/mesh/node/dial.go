@@ -12,6 +12,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // acceptTimeout is how long a meshctl peer may take to accept a link.
@@ -182,7 +183,7 @@ func (d *dialers) run(ctx context.Context, x *dialer) {
 		}
 		d.core.log.Debug("a link is down", "peer", x.to.Name(), "error", err, "retry_in", pauseFor)
 		if trying.Err() == nil {
-			pause(trying, pauseFor)
+			pause.For(trying, pauseFor)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // How a mesh moves to another key: a native link lives on one key. When another key is
@@ -197,7 +198,7 @@ func (n *Node) moveUplink(ctx, heeding context.Context, l link.Link, tried *bool
 			return next
 		}
 		n.log.Warn("cannot move the link to the master to the key that this node uses", "fingerprint", key, "error", err)
-		pause(heeding, wait.NextBackOff())
+		pause.For(heeding, wait.NextBackOff())
 	}
 	return nil
 }

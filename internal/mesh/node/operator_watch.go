@@ -15,6 +15,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 const (
@@ -150,7 +151,7 @@ func (w *Watcher) reconnect(ctx context.Context, reason error) *watchTalk {
 			said = text
 			w.status(false, text)
 		}
-		if !pause(ctx, wait.NextBackOff()) {
+		if !pause.For(ctx, wait.NextBackOff()) {
 			break
 		}
 		var talk *watchTalk

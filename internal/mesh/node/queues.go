@@ -20,6 +20,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // maxKeyLen is the longest idempotency key.
@@ -334,7 +335,7 @@ func (qs *queues) idle(ctx context.Context) error {
 		if waiting == 0 && qs.len() == 0 {
 			return nil
 		}
-		if !pause(ctx, 10*time.Millisecond) {
+		if !pause.For(ctx, 10*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

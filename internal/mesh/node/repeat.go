@@ -10,6 +10,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/route"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // repetition is how a call is repeated by the retry of its command.
@@ -62,7 +63,7 @@ func (c *core) repeat(ctx context.Context, a *asking, last *wire.Error) bool {
 	if !until.IsZero() && time.Until(until) <= wait {
 		return false // there would be nothing left to wait for
 	}
-	return pause(ctx, wait)
+	return pause.For(ctx, wait)
 }
 
 // note remembers whether a variant answers. What its handlers make of a request says nothing

@@ -11,6 +11,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 const (
@@ -161,7 +162,7 @@ func (n *Node) watchToken(ctx context.Context) {
 				n.log.Warn("this node's token expires soon: its links end then", "id", c.ID, "expires", c.Expires, "hint", "issue another with meshctl token issue and replace the file; no restart is needed")
 			}
 		}
-		if !pause(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return
 		}
 	}

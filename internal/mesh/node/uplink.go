@@ -11,6 +11,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // declareTimeout is how long a master may take to accept a declare. A JavaScript
@@ -42,7 +43,7 @@ func (n *Node) uplink(ctx context.Context) error {
 			attrs = append(attrs, "hint", h)
 		}
 		n.log.Warn("not connected to the master", attrs...)
-		pause(ctx, pauseFor)
+		pause.For(ctx, pauseFor)
 	}
 	return nil
 }

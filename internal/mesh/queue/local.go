@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/pause"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -281,7 +282,7 @@ func (q *local) serve(ctx context.Context, work Work) {
 		if err != nil {
 			q.o.Logger.Error("cannot begin a queued command; trying again", "id", e.item.ID, "command", e.item.Command, "err", err)
 			q.putBack(e)
-			if !pause(ctx, storeRetry) {
+			if !pause.For(ctx, storeRetry) {
 				return
 			}
 			continue
@@ -524,18 +525,6 @@ func (q *local) detach(e *entry) bool {
 	}
 	q.bytes -= e.size
 	return true
-}
-
-// pause sleeps for d, and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func clipError(err error) string {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/pause"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -155,7 +156,7 @@ func (q *redisQueue) Run(ctx context.Context, work Work) error {
 			if !isNoGroup(err) || failures > 1 {
 				_ = q.s.failed(err)
 				q.o.Logger.Debug("cannot fetch queued commands", "command", q.o.Command, "err", err)
-				pause(ctx, min(time.Second, 50*time.Millisecond<<min(failures, 5)))
+				pause.For(ctx, min(time.Second, 50*time.Millisecond<<min(failures, 5)))
 			}
 			q.mu.Lock()
 			q.ready = false
@@ -359,7 +360,7 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 
 // renew keeps an entry ours until ctx ends, or ends it when it is not.
 func (q *redisQueue) renew(ctx context.Context, c *claim, cancel context.CancelCauseFunc) {
-	for pause(ctx, q.s.cfg.Lease/3) {
+	for pause.For(ctx, q.s.cfg.Lease/3) {
 		ours, err := q.eval(ctx, renewScript, q.keys("jobs"), redisGroup, q.s.instance, c.entry).Int()
 		if err == nil && ours == 0 {
 			cancel(errLeaseLost)
@@ -438,7 +439,7 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 			q.o.Logger.Error("cannot note what became of a queued command; trying again", "id", c.id, "command", q.o.Command, "err", err)
 		}
 		// When the node ends, the lease runs out and another does it again.
-		if !pause(ctx, healthEvery) {
+		if !pause.For(ctx, healthEvery) {
 			return false
 		}
 	}
