@@ -418,11 +418,16 @@ func (m *Model) tickNode(n *nodeState) {
 	n.errs.tick(m.ticks)
 	n.peerIn.tick(m.ticks)
 	n.peerOut.tick(m.ticks)
+	n.p50, n.p99 = m.latencies(&n.answered)
+}
+
+// latencies gives the median and the 99th percentile of a window.
+func (m *Model) latencies(w *window) (p50, p99 time.Duration) {
 	var q [2]time.Duration
 	m.scratch.clear()
-	m.scratch.addWindow(&n.answered, m.epoch)
+	m.scratch.addWindow(w, m.epoch)
 	m.scratch.quantiles([]float64{.5, .99}, q[:])
-	n.p50, n.p99 = q[0], q[1]
+	return q[0], q[1]
 }
 
 func (m *Model) tickCommand(c *commandState) {
@@ -443,11 +448,7 @@ func (m *Model) tickCommand(c *commandState) {
 	c.histogram = m.scratch.bins()
 	for _, a := range c.answerers {
 		a.done.tick(m.ticks)
-		var q [2]time.Duration
-		m.scratch.clear()
-		m.scratch.addWindow(&a.window, m.epoch)
-		m.scratch.quantiles([]float64{.5, .99}, q[:])
-		a.p50, a.p99 = q[0], q[1]
+		a.p50, a.p99 = m.latencies(&a.window)
 	}
 	c.by = nil
 }

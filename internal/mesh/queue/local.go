@@ -85,7 +85,7 @@ type local struct {
 	wake    chan struct{}
 
 	mu      sync.Mutex // of all below
-	started bool
+	runs    runOnce
 	over    bool // Run has ended
 	halted  bool
 	seq     uint64
@@ -234,12 +234,8 @@ func (q *local) added(e *entry, stored func(error), err error) {
 
 // Run works on items until ctx ends, as Queue says.
 func (q *local) Run(ctx context.Context, work Work) error {
-	q.mu.Lock()
-	again := q.started
-	q.started = true
-	q.mu.Unlock()
-	if again {
-		return errors.New("run queue: it was run before")
+	if err := q.runs.begin(); err != nil {
+		return err
 	}
 	var g errgroup.Group
 	for range q.o.Workers {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -205,4 +206,14 @@ type Entry struct {
 	Error string    // of the last try that failed
 	Due   time.Time // of the next try, when delayed
 	Died  time.Time // when dead
+}
+
+// runOnce keeps Run from being called again.
+type runOnce struct{ begun atomic.Bool }
+
+func (r *runOnce) begin() error {
+	if r.begun.Swap(true) {
+		return errors.New("run queue: it was run before")
+	}
+	return nil
 }

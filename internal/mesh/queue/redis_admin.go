@@ -110,16 +110,27 @@ func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
 		out = q.show(ctx, out, m, StateWaiting)
 	}
 	if len(out) < limit {
-		ids, err := q.s.client.ZRangeWithScores(ctx, q.key("later"), 0, int64(limit-len(out))-1).Result()
+		later, err := q.byTime(ctx, "later", "held", limit-len(out), func(e *Entry, due time.Time) { e.State, e.Due = StateDelayed, due })
 		if err != nil {
-			return nil, q.s.failed(err)
+			return nil, err
 		}
-		for _, z := range ids {
-			id, _ := z.Member.(string)
-			if e, ok := q.entry(ctx, id, "held"); ok {
-				e.State, e.Due = StateDelayed, time.UnixMilli(int64(z.Score))
-				out = append(out, e)
-			}
+		out = append(out, later...)
+	}
+	return out, nil
+}
+
+// byTime gives the first entries of a set that is sorted by a time, which mark notes.
+func (q *redisQueue) byTime(ctx context.Context, set, kind string, limit int, mark func(*Entry, time.Time)) ([]Entry, error) {
+	ids, err := q.s.client.ZRangeWithScores(ctx, q.key(set), 0, int64(limit)-1).Result()
+	if err != nil {
+		return nil, q.s.failed(err)
+	}
+	var out []Entry
+	for _, z := range ids {
+		id, _ := z.Member.(string)
+		if e, ok := q.entry(ctx, id, kind); ok {
+			mark(&e, time.UnixMilli(int64(z.Score)))
+			out = append(out, e)
 		}
 	}
 	return out, nil
@@ -187,19 +198,7 @@ func (q *redisQueue) history(ctx context.Context, e *Entry) {
 
 // Dead gives the oldest dead letters.
 func (q *redisQueue) Dead(ctx context.Context, limit int) ([]Entry, error) {
-	ids, err := q.s.client.ZRangeWithScores(ctx, q.key("dead"), 0, int64(limit)-1).Result()
-	if err != nil {
-		return nil, q.s.failed(err)
-	}
-	var out []Entry
-	for _, z := range ids {
-		id, _ := z.Member.(string)
-		if e, ok := q.entry(ctx, id, "dead-r"); ok {
-			e.State, e.Died = StateDead, time.UnixMilli(int64(z.Score))
-			out = append(out, e)
-		}
-	}
-	return out, nil
+	return q.byTime(ctx, "dead", "dead-r", limit, func(e *Entry, died time.Time) { e.State, e.Died = StateDead, died })
 }
 
 // Revive puts dead letters back into the queue.

@@ -31,7 +31,7 @@ type redisQueue struct {
 	halting  sync.Once
 
 	mu      sync.Mutex
-	started bool
+	runs    runOnce
 	over    bool
 	busy    map[string]Item // being worked on here, by entry
 	stats   Stats           // counters, and what Redis last said
@@ -132,12 +132,8 @@ type claim struct {
 
 // Run works on items until ctx ends, as Queue says.
 func (q *redisQueue) Run(ctx context.Context, work Work) error {
-	q.mu.Lock()
-	again := q.started
-	q.started = true
-	q.mu.Unlock()
-	if again {
-		return errors.New("run queue: it was run before")
+	if err := q.runs.begin(); err != nil {
+		return err
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, q.o.Workers)
