@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -33,7 +32,7 @@ func (s *slowList) key(i int) string { return s.rows[i].Name }
 func (s *slowList) goal(i int) string { return s.rows[i].Name }
 
 func (s *slowList) filter(text string) error {
-	match, err := compile(text, query.CommandFields(), func(c *inspect.Command) query.Row { return (*query.CommandRow)(c) })
+	match, err := matchCommands(text)
 	if err == nil {
 		s.match = match
 	}
@@ -127,7 +126,7 @@ func (f *flightList) key(i int) string { return cmp.Or(f.rows[i].live.Group, f.r
 func (f *flightList) goal(i int) string { return f.rows[i].live.UID }
 
 func (f *flightList) filter(text string) error {
-	match, err := compile(text, query.LiveFields(), func(r *inspect.Live) query.Row { return (*query.LiveRow)(r) })
+	match, err := matchRequests(text)
 	if err == nil {
 		f.match = match
 	}
@@ -273,7 +272,7 @@ func (n *newsList) key(i int) string { return strconv.FormatUint(n.rows[i].numbe
 func (*newsList) goal(int) string { return "events" }
 
 func (n *newsList) filter(text string) error {
-	match, err := compile(text, query.EventFields(), func(e *inspect.Event) query.Row { return (*query.EventRow)(e) })
+	match, err := matchEvents(text)
 	if err == nil {
 		n.match = match
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
@@ -65,7 +64,7 @@ func (s *serviceList) goal(i int) string {
 }
 
 func (s *serviceList) filter(text string) error {
-	match, err := compile(text, query.NodeFields(), func(n *inspect.Node) query.Row { return (*query.NodeRow)(n) })
+	match, err := matchNodes(text)
 	if err == nil {
 		s.match = match
 	}

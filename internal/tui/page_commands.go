@@ -7,16 +7,14 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
 // commands lists every command of the mesh.
 type commands struct {
-	table   *screen.Table[inspect.Command]
+	filterable[inspect.Command]
 	columns []screen.Column[inspect.Command]
 	axis    latencyAxis // of the histograms in the rows
-	filter  string
 }
 
 // The columns whose place is needed.
@@ -27,6 +25,7 @@ const (
 
 func newCommands() *commands {
 	p := &commands{}
+	p.compile = matchCommands
 	p.columns = p.makeColumns()
 	p.table = screen.NewTable(p.columns, func(c *inspect.Command) string { return c.Name }, commandColumn)
 	return p
@@ -187,23 +186,6 @@ func (p *commands) totals(env Env) string {
 
 // Keys are those of the table and Enter.
 func (p *commands) Keys() []Binding { return tableKeys("open the command") }
-
-// Filter is the filter in force.
-func (p *commands) Filter() string { return p.filter }
-
-// SetFilter filters by the fields of commands.
-func (p *commands) SetFilter(_ Env, text string) error {
-	match, err := compile(text, query.CommandFields(), func(c *inspect.Command) query.Row { return (*query.CommandRow)(c) })
-	if err != nil {
-		return err
-	}
-	p.filter = text
-	p.table.SetMatch(match)
-	return nil
-}
-
-// Shown counts the commands that match.
-func (p *commands) Shown() (shown, total int) { return p.table.Shown(), p.table.Total() }
 
 // Sorted tells the order.
 func (p *commands) Sorted() (column string, descending bool) { return p.table.Sorted() }

@@ -10,22 +10,21 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
 // connections lists every node of the mesh.
 type connections struct {
-	table  *screen.Table[inspect.Node]
-	now    time.Time
-	filter string
+	filterable[inspect.Node]
+	now time.Time
 }
 
 const nameColumn = 1 // of connections.columns
 
 func newConnections() *connections {
 	p := &connections{}
+	p.compile = matchNodes
 	p.table = screen.NewTable(p.columns(), func(n *inspect.Node) string { return n.Name }, nameColumn)
 	return p
 }
@@ -167,23 +166,6 @@ func (p *connections) Draw(env Env) []string {
 
 // Keys are those of the table and Enter.
 func (p *connections) Keys() []Binding { return tableKeys("open the node") }
-
-// Filter is the filter in force.
-func (p *connections) Filter() string { return p.filter }
-
-// SetFilter filters by the fields of nodes.
-func (p *connections) SetFilter(_ Env, text string) error {
-	match, err := compile(text, query.NodeFields(), func(n *inspect.Node) query.Row { return (*query.NodeRow)(n) })
-	if err != nil {
-		return err
-	}
-	p.filter = text
-	p.table.SetMatch(match)
-	return nil
-}
-
-// Shown counts the nodes that match.
-func (p *connections) Shown() (shown, total int) { return p.table.Shown(), p.table.Total() }
 
 // Sorted tells the order.
 func (p *connections) Sorted() (column string, descending bool) { return p.table.Sorted() }

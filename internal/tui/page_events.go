@@ -9,16 +9,14 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
 // events is the log of the mesh, the newest at the bottom. It follows until somebody moves
 // away from the end.
 type events struct {
-	table  *screen.Table[eventRow]
-	rows   []eventRow
-	filter string
+	filterable[eventRow]
+	rows []eventRow
 }
 
 // eventRow is an event and its number among all that there ever were.
@@ -29,6 +27,7 @@ type eventRow struct {
 
 func newEvents() *events {
 	p := &events{}
+	p.compile = matchEventRows
 	p.table = screen.NewTable(eventColumns(), func(e *eventRow) string { return strconv.FormatUint(e.number, 10) }, -1)
 	p.table.SetFollow(true)
 	return p
@@ -129,23 +128,6 @@ func (p *events) Draw(env Env) []string {
 func (p *events) Keys() []Binding {
 	return append(tableKeys("open"), Binding{Keys: []string{"G", "end"}, Show: "G", Help: "follow", Hint: true})
 }
-
-// Filter is the filter in force.
-func (p *events) Filter() string { return p.filter }
-
-// SetFilter filters by the fields of events.
-func (p *events) SetFilter(_ Env, text string) error {
-	match, err := compile(text, query.EventFields(), func(e *eventRow) query.Row { return (*query.EventRow)(e.Event) })
-	if err != nil {
-		return err
-	}
-	p.filter = text
-	p.table.SetMatch(match)
-	return nil
-}
-
-// Shown counts the events that match.
-func (p *events) Shown() (shown, total int) { return p.table.Shown(), p.table.Total() }
 
 // Export gives all events that match.
 func (p *events) Export(env Env) []string { return p.table.Text(max(env.Width, 240)) }

@@ -11,7 +11,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -363,7 +362,7 @@ func (p *inFlight) Filter() string { return p.filter }
 // SetFilter filters by the fields of requests. A broadcast shows when one of its requests
 // matches.
 func (p *inFlight) SetFilter(env Env, text string) error {
-	match, err := compile(text, query.LiveFields(), func(r *inspect.Live) query.Row { return (*query.LiveRow)(r) })
+	match, err := matchRequests(text)
 	if err != nil {
 		return err
 	}

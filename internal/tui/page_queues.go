@@ -7,18 +7,17 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
-	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
 // queues lists the queues of queued commands, at each node that has one.
 type queues struct {
-	table  *screen.Table[inspect.Queue]
-	filter string
+	filterable[inspect.Queue]
 }
 
 func newQueues() *queues {
 	p := &queues{}
+	p.compile = matchQueues
 	p.table = screen.NewTable(queueColumns(), func(q *inspect.Queue) string { return q.Node + " " + q.Command }, 3)
 	return p
 }
@@ -112,23 +111,6 @@ func (p *queues) Draw(env Env) []string {
 
 // Keys are those of the table and Enter.
 func (p *queues) Keys() []Binding { return tableKeys("go to the command") }
-
-// Filter is the filter in force.
-func (p *queues) Filter() string { return p.filter }
-
-// SetFilter filters by the fields of queues.
-func (p *queues) SetFilter(_ Env, text string) error {
-	match, err := compile(text, query.QueueFields(), func(q *inspect.Queue) query.Row { return (*query.QueueRow)(q) })
-	if err != nil {
-		return err
-	}
-	p.filter = text
-	p.table.SetMatch(match)
-	return nil
-}
-
-// Shown counts the queues that match.
-func (p *queues) Shown() (shown, total int) { return p.table.Shown(), p.table.Total() }
 
 // Sorted tells the order.
 func (p *queues) Sorted() (column string, descending bool) { return p.table.Sorted() }
