@@ -106,7 +106,7 @@ func (p *queues) Draw(env Env) []string {
 		lines = append(lines, "")
 	}
 	return append(lines, screen.NewLine(env.Width, screen.Style{}).
-		Text(" dead letters: meshctl queue dead ls "+q.Command+" --variant "+variant, env.Theme.Warn).String())
+		Text(" dead letters: meshctl queue dead ls "+q.Command+" --only "+variant, env.Theme.Warn).String())
 }
 
 // Keys are those of the table and Enter.
