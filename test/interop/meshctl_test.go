@@ -212,3 +212,17 @@ func repliers(t testing.TB, command, payload string, replies []node.Reply) []str
 	slices.Sort(from)
 	return from
 }
+
+// linked starts a meshctl master and node and a JavaScript node, and waits until the nodes
+// are linked.
+func linked(t testing.TB, sio int, d dials) (k keys, left *peer, right *goNode) {
+	t.Helper()
+	k = newKeys()
+	schema := pair(d)
+	master := startMaster(t, k, schema)
+	right = startNode(t, k, schema, master.port, "right", "r1")
+	left = jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
+	right.await("connection", of("left", "l1"))
+	left.await("connection", link("right", "r1", d.left))
+	return k, left, right
+}

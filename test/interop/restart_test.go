@@ -78,12 +78,7 @@ func TestNodeKilled(t *testing.T) {
 		t.Run(fmt.Sprintf("socket.io %d/js dials %v", sio, d.left), func(t *testing.T) {
 			requireJS(t)
 			t.Parallel()
-			k, schema := newKeys(), pair(d)
-			master := startMaster(t, k, schema)
-			right := startNode(t, k, schema, master.port, "right", "r1")
-			left := jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
-			right.await("connection", of("left", "l1"))
-			left.await("connection", link("right", "r1", d.left))
+			k, left, right := linked(t, sio, d)
 
 			left.kill()
 			right.await("disconnection", of("left", "l1"))
