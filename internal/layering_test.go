@@ -41,7 +41,7 @@ var layers = [][]string{
 	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
 	{"configs"},
-	{"internal/bounded", "internal/pause"},
+	{"internal/bounded", "internal/pause", "internal/redisdb"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/config"
-	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/redisdb"
 	"golang.org/x/term"
 )
 
@@ -31,7 +31,7 @@ type App struct {
 
 // NewApp is the App of this process.
 func NewApp(build Build) *App {
-	queue.QuietRedis()
+	redisdb.Quiet()
 	return &App{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		OutIsTerminal: term.IsTerminal(int(os.Stdout.Fd())),

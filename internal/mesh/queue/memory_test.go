@@ -7,10 +7,11 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
+	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
 func TestMain(m *testing.M) {
-	queue.QuietRedis()
+	redisdb.Quiet()
 	goleak.VerifyTestMain(m)
 }
 

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,14 +13,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
 const (
 	// defaultLease is how long a node that has died keeps what it was working on.
 	defaultLease = 15 * time.Second
-	// redisTimeout bounds one exchange with Redis; a blocking one takes redisBlock more.
-	redisTimeout = 2 * time.Second
-	redisBlock   = 500 * time.Millisecond
+	// redisBlock is how long an exchange that waits takes, on top of redisdb.Timeout.
+	redisBlock = 500 * time.Millisecond
 	// healthEvery is how often Redis is asked whether it is there.
 	healthEvery = 500 * time.Millisecond
 	// maxUnsent is how many items may wait to be sent to Redis.
@@ -38,9 +36,7 @@ type Sealer interface {
 
 // RedisConfig configures a Redis.
 type RedisConfig struct {
-	// URL is redis://, rediss:// or unix://. With master_name=NAME and further addr=HOST:PORT
-	// in its query it is about Sentinels; with addr alone about a Cluster.
-	URL    string
+	URL    string // as redisdb.Open takes it
 	Mesh   string // meshes with different names share nothing
 	Name   string // of this node, to tell who works on what
 	Sealer Sealer
@@ -76,7 +72,7 @@ type redisAdd struct {
 
 // OpenRedis fails only for a bad URL. Errors do not quote it: it may have a password.
 func OpenRedis(cfg RedisConfig) (*Redis, error) {
-	client, err := newRedisClient(cfg.URL)
+	client, err := redisdb.Open(cfg.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -97,48 +93,6 @@ func OpenRedis(cfg RedisConfig) (*Redis, error) {
 	s.wg.Go(func() { s.send(ctx) })
 	s.wg.Go(func() { s.outcomes(ctx) })
 	return s, nil
-}
-
-// QuietRedis keeps the Redis client, which writes to stderr by itself, from doing so. What it says
-// is in the errors. It is for the beginning of a process: it is not safe for concurrent use with
-// anything about Redis.
-func QuietRedis() { redis.SetLogger(quiet{}) }
-
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
-
-func newRedisClient(text string) (redis.UniversalClient, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, errors.New("the URL of Redis is malformed; write redis://HOST:PORT/0")
-	}
-	bad := func(err error) error {
-		// What ParseURL says may quote parts of the URL.
-		return fmt.Errorf("the URL of Redis is not one that can be used (%T); write redis://HOST:PORT/0, rediss://… or unix:///PATH", err)
-	}
-	switch query := u.Query(); {
-	case query.Has("master_name"):
-		o, err := redis.ParseFailoverURL(text)
-		if err != nil {
-			return nil, bad(err)
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
-		return redis.NewFailoverClient(o), nil
-	case query.Has("addr"):
-		o, err := redis.ParseClusterURL(text)
-		if err != nil {
-			return nil, bad(err)
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
-		return redis.NewClusterClient(o), nil
-	}
-	o, err := redis.ParseURL(text)
-	if err != nil {
-		return nil, bad(err)
-	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = redisTimeout, redisTimeout, redisTimeout, -1, true
-	return redis.NewClient(o), nil
 }
 
 // Err is why Redis cannot be used at present.
@@ -194,7 +148,7 @@ func (s *Redis) watch(ctx context.Context) {
 }
 
 func (s *Redis) check(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
 	defer cancel()
 	err := s.client.Ping(ctx).Err()
 	if err == nil && s.Err() != nil {
@@ -205,16 +159,8 @@ func (s *Redis) check(ctx context.Context) {
 
 // supported looks at the server's version, and at how it stores.
 func (s *Redis) supported(ctx context.Context) error {
-	info, err := s.client.Info(ctx, "server").Result()
-	if err != nil {
+	if err := redisdb.Supported(ctx, s.client); err != nil {
 		return err
-	}
-	for line := range strings.Lines(info) {
-		version, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:")
-		var major, minor int
-		if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); ok && n == 2 && (major < 6 || major == 6 && minor < 2) {
-			return fmt.Errorf("redis %s is too old: queues need 6.2 or later", version)
-		}
 	}
 	if c, err := s.client.ConfigGet(ctx, "append*").Result(); err == nil && (c["appendonly"] != "yes" || c["appendfsync"] != "always") {
 		s.log.Warn("Redis may lose what it has accepted when it crashes; appendonly yes and appendfsync always prevent that", "appendonly", c["appendonly"], "appendfsync", c["appendfsync"])
@@ -247,10 +193,7 @@ func (s *Redis) failed(err error) error {
 	if err == nil || errors.Is(err, redis.Nil) {
 		return err
 	}
-	// What the server itself says is about one command, unless it cannot store at all.
-	var told redis.Error
-	if !errors.As(err, &told) || strings.HasPrefix(told.Error(), "MISCONF") || strings.HasPrefix(told.Error(), "LOADING") ||
-		strings.HasPrefix(told.Error(), "READONLY") || strings.HasPrefix(told.Error(), "OOM") || strings.HasPrefix(told.Error(), "CLUSTERDOWN") {
+	if redisdb.Away(err) { // else it is about one command
 		s.note(err)
 	}
 	return fmt.Errorf("%w: redis: %w", ErrUnavailable, err)
@@ -309,7 +252,7 @@ func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
 		results[i] = addScript.Eval(ctx, pipe, a.q.keys("jobs", "at", "later", "conf", fmt.Sprintf("key:%x", k)),
 			redisGroup, item.ID, record, a.q.maxDepth, DefaultMaxDepth, window)
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout) // sealing may have taken long, the first time
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout) // sealing may have taken long, the first time
 	defer cancel()
 	_, _ = pipe.Exec(ctx) // each result has its error
 	for i, a := range batch {
@@ -386,7 +329,7 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
 		defer cancel()
 		err = s.client.Publish(ctx, s.channel(item.Origin), sealed).Err()
 	}

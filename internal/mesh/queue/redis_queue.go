@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/pause"
+	"github.com/meshctl/meshctl/internal/redisdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -183,7 +184,7 @@ func (q *redisQueue) leave() {
 	if q.s.Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), redisdb.Timeout)
 	defer cancel()
 	// Items that were handed back are kept for whoever claims them; then the sweep removes us.
 	p, err := q.s.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: q.key("jobs"), Group: redisGroup, Start: "-", End: "+", Count: 1, Consumer: q.s.instance}).Result()
@@ -423,7 +424,7 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 		}
 	}
 	for try := 0; ; try++ {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
 		n, err := q.eval(call, endScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held", "dead", "dead-r"),
 			redisGroup, c.entry, c.id, what, record, sealedErr, after.Milliseconds(), maxDead).Int()
 		cancel()
@@ -443,7 +444,7 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 
 // handBack leaves an entry to whoever looks for abandoned work next.
 func (q *redisQueue) handBack(ctx context.Context, c *claim, begun bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
 	defer cancel()
 	flag := "0"
 	if begun {
@@ -466,7 +467,7 @@ func (q *redisQueue) SetClosed(ctx context.Context, closed bool) error {
 
 // Withdraw removes an item that waits.
 func (q *redisQueue) Withdraw(ctx context.Context, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
 	defer cancel()
 	err := q.eval(ctx, withdrawScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held"), redisGroup, id).Err()
 	q.changed()
