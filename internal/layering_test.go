@@ -41,6 +41,7 @@ var layers = [][]string{
 	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
 	{"configs"},
+	{"internal/redisdb/redistest"},
 	{"internal/bounded", "internal/pause", "internal/redisdb"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -69,6 +70,27 @@ func Supported(ctx context.Context, client redis.UniversalClient) error {
 		}
 	}
 	return nil
+}
+
+// LocalHost is the IP address of this end as the server sees it, and 127.0.0.1 over a
+// socket of its machine. A network that translates addresses makes it useless to others.
+func LocalHost(ctx context.Context, client redis.UniversalClient) (string, error) {
+	info, err := client.Do(ctx, "CLIENT", "INFO").Text()
+	if err != nil {
+		return "", err
+	}
+	for field := range strings.FieldsSeq(info) {
+		addr, ok := strings.CutPrefix(field, "addr=")
+		if !ok {
+			continue
+		}
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil || net.ParseIP(host) == nil {
+			break
+		}
+		return host, nil
+	}
+	return "127.0.0.1", nil
 }
 
 // Away tells whether an exchange failed because the server cannot be reached or cannot

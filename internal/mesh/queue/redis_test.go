@@ -4,23 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
 func TestRedis(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	queuetest.Run(t, func(t *testing.T) func() queue.Store {
 		return func() queue.Store {
-			return openRedis(t, queue.RedisConfig{URL: server.url(), Mesh: t.Name()})
+			return openRedis(t, queue.RedisConfig{URL: server.URL(), Mesh: t.Name()})
 		}
 	})
 }
@@ -93,9 +91,9 @@ func run(t *testing.T, q queue.Queue, work queue.Work) (stop func()) {
 // What a caller adds while nobody works the queue is there for whoever comes, and the caller
 // learns the outcome.
 func TestRedisAddBeforeAnyWorker(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	outcomes := make(chan string, 1)
-	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
 		outcomes <- id + " " + string(result)
 		if err != nil {
 			t.Error(err)
@@ -104,7 +102,7 @@ func TestRedisAddBeforeAnyWorker(t *testing.T) {
 	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
 		t.Fatal(err)
 	}
-	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.url()}, queue.Options{})
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{})
 	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`"ok"`), nil })
 	if got := receive(t, outcomes); got != `a "ok"` {
 		t.Errorf("outcome %s", got)
@@ -113,9 +111,9 @@ func TestRedisAddBeforeAnyWorker(t *testing.T) {
 
 // Slow work renews its lease; the work of a node that is gone is taken over, and flagged.
 func TestRedisLease(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	const lease = 300 * time.Millisecond
-	slow, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "slow", Lease: lease}, queue.Options{Retries: 5})
+	slow, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "slow", Lease: lease}, queue.Options{Retries: 5})
 	began, release := make(chan struct{}, 1), make(chan struct{})
 	run(t, slow, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
 		if i.ID == "slow" {
@@ -129,7 +127,7 @@ func TestRedisLease(t *testing.T) {
 	}
 	receive(t, began)
 
-	other, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "other", Lease: lease}, queue.Options{Retries: 5})
+	other, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "other", Lease: lease}, queue.Options{Retries: 5})
 	got := make(chan queue.Item, 4)
 	run(t, other, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i; return nil, nil })
 	select {
@@ -141,9 +139,9 @@ func TestRedisLease(t *testing.T) {
 	await(t, "the queue to be empty", func() bool { s := slow.Stats(); return s.Waiting+s.Running == 0 })
 
 	// A consumer that takes an entry and is never heard of again.
-	c := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(server.dir, "s")})
+	c := server.Client()
 	defer c.Close()
-	gone, s := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "gone", Lease: lease}, queue.Options{Retries: 5})
+	gone, s := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "gone", Lease: lease}, queue.Options{Retries: 5})
 	block := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -163,7 +161,7 @@ func TestRedisLease(t *testing.T) {
 	}
 	receive(t, took)
 	s.Close() // its connections end; it cannot renew
-	heir, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Name: "heir", Lease: lease}, queue.Options{Retries: 5})
+	heir, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "heir", Lease: lease}, queue.Options{Retries: 5})
 	run(t, heir, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i; return nil, nil })
 	if i := receive(t, got); i.ID != "left" || !i.Redelivered || i.Attempt != 2 {
 		t.Errorf("taken over: %+v, want it redelivered at the second try", i)
@@ -176,14 +174,14 @@ func TestRedisLease(t *testing.T) {
 // Redis away: nothing is accepted, at once; when it is back, work goes on by itself, and what
 // had been accepted is there.
 func TestRedisAwayAndBack(t *testing.T) {
-	server := startRedis(t)
-	q, s := redisQueue(t, queue.RedisConfig{URL: server.url()}, queue.Options{})
+	server := redistest.Start(t)
+	q, s := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{})
 	for _, id := range []string{"a", "b"} {
 		if err := add(t, q, queue.Item{ID: id, Key: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	server.kill()
+	server.Kill()
 	await(t, "the store to notice", func() bool { return s.Err() != nil })
 	started := time.Now()
 	if err := add(t, q, queue.Item{ID: "c"}); !errors.Is(err, queue.ErrUnavailable) {
@@ -194,7 +192,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 	got := make(chan string, 10)
 	run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i.ID; return nil, nil })
-	server.start()
+	server.Restart()
 	for _, want := range []string{"a", "b"} {
 		if id := receive(t, got); id != want {
 			t.Errorf("got %s, want %s", id, want)
@@ -211,7 +209,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 
 // No payload and no error is in Redis in clear.
 func TestRedisIsSealed(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	keys, err := seal.GenerateKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +218,7 @@ func TestRedisIsSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, _ := redisQueue(t, queue.RedisConfig{URL: server.url(), Sealer: ringSealer{ring}}, queue.Options{})
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: ringSealer{ring}}, queue.Options{})
 	run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("hunter2 is wrong") })
 	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
 		t.Fatal(err)
@@ -230,7 +228,7 @@ func TestRedisIsSealed(t *testing.T) {
 	if err != nil || len(dead) != 1 || dead[0].Error != "hunter2 is wrong" || !strings.Contains(string(dead[0].Payload), "hunter2") {
 		t.Fatalf("dead letters: %+v, %v", dead, err)
 	}
-	c := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(server.dir, "s")})
+	c := server.Client()
 	defer c.Close()
 	names, err := c.Keys(t.Context(), "*").Result()
 	if err != nil || len(names) < 4 {

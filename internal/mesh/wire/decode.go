@@ -357,6 +357,12 @@ func (f *fields) extra() *Extra {
 	if validFingerprints(x.Keys) != nil {
 		f.fail("keys is not a list of fingerprints")
 	}
+	if x.Ticket != "" {
+		if err := ValidUID(x.Ticket); err != nil {
+			f.fail("ticket: %v", err)
+		}
+	}
+	x.Attach = min(max(x.Attach, 0), 1<<53) // what JSON and Redis can count
 	return &x
 }
 

@@ -115,6 +115,7 @@ func (p Peer) Public() Peer {
 	if p.Meshctl != nil {
 		x := *p.Meshctl
 		x.Token, x.Denied, x.Schema, x.Keys = "", nil, nil, nil
+		x.Attach, x.Ticket, x.Whole = 0, "", false
 		p.Meshctl = &x
 	}
 	return p
@@ -148,6 +149,14 @@ type Extra struct {
 	// Keys is sent by a master in declared: the fingerprints of the keys that it accepts, the
 	// used one first.
 	Keys []string `json:"keys,omitempty"`
+	// Attach counts a node's declares at masters, in declare.
+	Attach int64 `json:"attach,omitempty"`
+	// Ticket is sent by a master that declares itself at another one, as an operator: see
+	// registry.Master.
+	Ticket string `json:"ticket,omitempty"`
+	// Whole is sent by a master in declared: at once after that it names all nodes of the
+	// mesh that the peer may connect to, and not only those that came back so far.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // ProtocolVersion is what this build writes into Extra.Protocol.
@@ -223,4 +232,8 @@ type NodeInfo struct {
 	// UpMillis is how long ago that was by the master's clock.
 	UpMillis int64 `json:"up_ms" yaml:"up_ms"`
 	Draining bool  `json:"draining" yaml:"draining"`
+	// Master is the master that it declared itself at, where there are several.
+	Master string `json:"master,omitempty" yaml:"master,omitempty"`
+	// Detached says that this master has gone, and that the node has not come to another yet.
+	Detached bool `json:"detached,omitempty" yaml:"detached,omitempty"`
 }

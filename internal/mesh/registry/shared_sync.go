@@ -1,0 +1,489 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meshctl/meshctl/internal/redisdb"
+)
+
+// How a master keeps up with the others. Everything here runs on the goroutine of Run.
+
+// followed is how far a master has followed the changes.
+type followed struct {
+	epoch   string
+	rev     int64
+	moved   time.Time // when rev last changed, or was what Redis says
+	audited time.Time // when everything was last compared
+	told    bool      // that Redis is away has been logged
+	checked bool      // the server is one that can be used
+	records map[string]Master
+	// unread are the records that could not be read, by name, so that each is logged once.
+	unread map[string]string
+}
+
+// maxStall is how long the stream may bring nothing though there are changes.
+const maxStall = 2 * time.Second
+
+var errAnswer = errors.New("unexpected answer of a script")
+
+// tick renews the lease, and finds out whether this master still knows everything.
+func (s *Shared) tick(ctx context.Context, reader *changesReader) {
+	s.note(s.renew(ctx, reader))
+}
+
+func (s *Shared) renew(ctx context.Context, reader *changesReader) error {
+	f := &s.follow
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	answer, err := s.renewal(ctx, s.cfg.Lease).Slice()
+	if err != nil {
+		f.checked = false
+		return err
+	}
+	if len(answer) != 6 {
+		return errAnswer
+	}
+	epoch, _ := answer[0].(string)
+	rev, _ := answer[1].(int64)
+	held, _ := answer[2].(int64)
+	now, _ := answer[5].(int64)
+	s.takeMasters(ctx, pairs(answer[3]), pairs(answer[4]), now)
+	if rev == f.rev {
+		f.moved = time.Now()
+	}
+	switch {
+	case s.Err() != nil, epoch != f.epoch, rev < f.rev, time.Since(f.moved) > maxStall:
+		err = s.sync(ctx, reader)
+	case held == 0:
+		s.log.Warn("the lease of this master was over: it was stopped, or could not reach Redis")
+		err = s.sync(ctx, reader)
+	case time.Since(f.audited) > s.cfg.Audit && rev == f.rev:
+		err = s.audit(ctx, reader)
+	}
+	if err != nil {
+		return err
+	}
+	return s.flush(ctx)
+}
+
+// check looks at the server before it is first used, and gets this master's address.
+func (s *Shared) check(ctx context.Context) error {
+	if s.follow.checked {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
+	defer cancel()
+	if err := redisdb.Supported(ctx, s.client); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	known := s.self.Host != ""
+	s.mu.Unlock()
+	if !known {
+		host, err := redisdb.LocalHost(ctx, s.client)
+		if err != nil {
+			return err
+		}
+		s.SetSelf(func(m *Master) { m.Host = host })
+	}
+	s.follow.checked = true
+	return nil
+}
+
+// renewal renews the lease, or with 0 gives it back.
+func (s *Shared) renewal(ctx context.Context, lease time.Duration) *redis.Cmd {
+	s.mu.Lock()
+	self := s.self
+	s.mu.Unlock()
+	sealed, err := sealMaster(s.cfg.Ring, self)
+	if err != nil {
+		cmd := redis.NewCmd(ctx)
+		cmd.SetErr(err)
+		return cmd
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
+	defer cancel()
+	return renewScript.Run(ctx, s.client, s.keys(), self.ID, lease.Milliseconds(), s.cfg.Grace.Milliseconds(), sealed, s.epoch)
+}
+
+// takeMasters notes who else is there.
+func (s *Shared) takeMasters(ctx context.Context, sealed, leases map[string]string, now int64) {
+	f := &s.follow
+	records := make(map[string]Master, len(sealed))
+	var peers []Master
+	for _, id := range slices.Sorted(maps.Keys(sealed)) {
+		if id == s.cfg.Self.ID {
+			continue
+		}
+		m, known := f.records[sealed[id]]
+		if !known {
+			var err error
+			if m, err = openMaster(ctx, s.cfg.Ring, id, sealed[id]); err != nil {
+				s.cannotRead("master", id, sealed[id], err)
+				continue
+			}
+		}
+		records[sealed[id]] = m
+		until, err := strconv.ParseFloat(leases[id], 64)
+		m.Lapsed = err != nil || int64(until) < now
+		peers = append(peers, m)
+	}
+	f.records = records
+	s.mu.Lock()
+	same := slices.Equal(s.peers, peers)
+	s.peers = peers
+	s.mu.Unlock()
+	if !same {
+		s.cfg.Listener.Masters(slices.Clone(peers))
+	}
+}
+
+// sync reads everything, and has what is declared here written where it is not as it should.
+func (s *Shared) sync(ctx context.Context, reader *changesReader) error {
+	answer, err := s.run(ctx, snapshotScript)
+	if err != nil {
+		return err
+	}
+	if len(answer) != 5 {
+		return errAnswer
+	}
+	f := &s.follow
+	f.epoch, _ = answer[0].(string)
+	f.rev, _ = answer[1].(int64)
+	last, _ := answer[2].(string)
+	nodes, owners := pairs(answer[3]), pairs(answer[4])
+	f.moved, f.audited = time.Now(), time.Now()
+	for name, text := range owners {
+		s.compare(ctx, name, text, nodes[name])
+	}
+	s.missing(owners)
+	reader.from(ctx, last)
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-s.first:
+	default:
+		close(s.first)
+	}
+	return nil
+}
+
+// compare takes in what a snapshot says of one node.
+func (s *Shared) compare(ctx context.Context, name, ownerText, sealed string) {
+	o, ok := parseOwner(ownerText)
+	if !ok {
+		return // the scripts take it for nobody's
+	}
+	s.mu.Lock()
+	mine, isMine := s.own[name]
+	known, isKnown := s.others[name]
+	_, pending := s.dirty[name]
+	switch {
+	case isMine && o == ownerOf(mine):
+		s.mu.Unlock()
+		return
+	case isMine: // the script decides who is right
+		if !pending {
+			s.dirty[name] = dirt{again: true}
+		}
+		s.mu.Unlock()
+		return
+	case o.Master == s.cfg.Self.ID: // it left while Redis could not be told
+		if !pending && (!isKnown || time.Now().After(known.doubt)) {
+			s.dirty[name] = dirt{gone: Node{Master: o.Master, ClientID: o.Client}}
+		}
+		s.mu.Unlock()
+		return
+	case isKnown && o == ownerOf(known.Node) && known.doubt.IsZero():
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.found(ctx, name, sealed)
+}
+
+// found takes in another master's node.
+func (s *Shared) found(ctx context.Context, name, sealed string) {
+	n, err := openNode(ctx, s.cfg.Ring, name, sealed)
+	if err != nil {
+		s.cannotRead("node", name, sealed, err)
+		return
+	}
+	delete(s.follow.unread, name)
+	if n.Master == s.cfg.Self.ID {
+		return // nobody declares for us
+	}
+	s.mu.Lock()
+	s.others[name] = other{Node: n}
+	s.mu.Unlock()
+	s.cfg.Listener.Found(n)
+}
+
+// maxUnread bounds what is remembered of records that cannot be read.
+const maxUnread = 1000
+
+func (s *Shared) cannotRead(what, name, sealed string, err error) {
+	f := &s.follow
+	if was, told := f.unread[name]; told && was == sealed || len(f.unread) >= maxUnread {
+		return
+	}
+	if f.unread == nil {
+		f.unread = make(map[string]string)
+	}
+	f.unread[name] = sealed
+	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200q", name), "error", err)
+}
+
+// missing looks for nodes that were there and that Redis does not know any more, though
+// nobody said that they left. Their masters may say so again: Redis may have lost it.
+func (s *Shared) missing(owners map[string]string) {
+	now := time.Now()
+	var gone []Node
+	s.mu.Lock()
+	for name, o := range s.others {
+		switch _, there := owners[name]; {
+		case there:
+		case o.doubt.IsZero():
+			o.doubt = now.Add(s.cfg.Grace)
+			s.others[name] = o
+		case now.After(o.doubt):
+			delete(s.others, name)
+			gone = append(gone, o.Node)
+		}
+	}
+	for name := range s.own {
+		_, there := owners[name]
+		if _, pending := s.dirty[name]; !there && !pending {
+			s.dirty[name] = dirt{again: true}
+		}
+	}
+	s.mu.Unlock()
+	for _, n := range gone {
+		s.cfg.Listener.Gone(n)
+	}
+}
+
+// audit compares who answers for which node.
+func (s *Shared) audit(ctx context.Context, reader *changesReader) error {
+	answer, err := s.run(ctx, auditScript)
+	if err != nil {
+		return err
+	}
+	if len(answer) != 3 {
+		return errAnswer
+	}
+	f := &s.follow
+	epoch, _ := answer[0].(string)
+	rev, _ := answer[1].(int64)
+	owners := pairs(answer[2])
+	if epoch == f.epoch && rev != f.rev {
+		return nil // something is just on its way
+	}
+	f.audited = time.Now()
+	if epoch == f.epoch && s.agrees(owners) {
+		return nil
+	}
+	return s.sync(ctx, reader)
+}
+
+func (s *Shared) agrees(owners map[string]string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.dirty) > 0 {
+		return true // what is about to be written is not to be found
+	}
+	if len(owners) != len(s.own)+len(s.others) {
+		return false
+	}
+	for name, text := range owners {
+		o, _ := parseOwner(text)
+		if n, ok := s.own[name]; ok && o == ownerOf(n) {
+			continue
+		}
+		if n, ok := s.others[name]; !ok || o != ownerOf(n.Node) || !n.doubt.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// heed takes in changes that others made.
+func (s *Shared) heed(ctx context.Context, batch []redis.XMessage, reader *changesReader) {
+	f := &s.follow
+	for _, m := range batch {
+		text, _ := m.Values["rev"].(string)
+		rev, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || rev != f.rev+1 {
+			s.log.Warn("changes of other masters are missing; reading everything", "after", f.rev, "next", rev)
+			s.note(s.sync(ctx, reader))
+			return
+		}
+		f.rev, f.moved = rev, time.Now()
+		s.change(ctx, rev, m.Values)
+	}
+}
+
+func (s *Shared) change(ctx context.Context, rev int64, values map[string]any) {
+	name, _ := values["name"].(string)
+	text, _ := values["owner"].(string)
+	sealed, _ := values["record"].(string)
+	o, ok := parseOwner(text)
+	switch values["op"] {
+	case "put":
+		if !ok || o.Master == s.cfg.Self.ID {
+			return
+		}
+		s.mu.Lock()
+		_, pending := s.dirty[name]
+		_, mine := s.own[name]
+		// What was said of a node before it came here, or is to be judged with what is to
+		// be written, is not that it left.
+		earlier := mine && (pending || rev < s.written[name])
+		if mine && !earlier {
+			delete(s.own, name)
+			delete(s.written, name)
+		}
+		s.mu.Unlock()
+		if !earlier {
+			s.found(ctx, name, sealed)
+		}
+	case "del":
+		s.mu.Lock()
+		n, known := s.others[name]
+		known = known && (!ok || o.owns(n.Node))
+		if known {
+			delete(s.others, name)
+		}
+		_, mine := s.own[name]
+		if mine { // it was taken for gone, by others, while this master was away
+			s.dirty[name] = dirt{again: true}
+			s.signal()
+		}
+		s.mu.Unlock()
+		if known {
+			s.cfg.Listener.Gone(n.Node)
+		}
+	}
+}
+
+// flush writes what has to be written, as far as it gets before the lease is to be renewed.
+func (s *Shared) flush(ctx context.Context) error {
+	for began := time.Now(); ; {
+		if time.Since(began) > s.cfg.Renew {
+			s.signal()
+			return nil
+		}
+		s.mu.Lock()
+		names := make([]string, 0, flushBatch)
+		todo := make(map[string]dirt)
+		puts := make(map[string]Node)
+		for name, d := range s.dirty {
+			names = append(names, name)
+			todo[name] = d
+			if n, ok := s.own[name]; ok {
+				puts[name] = n
+			}
+			delete(s.dirty, name)
+			if len(names) == flushBatch {
+				break
+			}
+		}
+		s.mu.Unlock()
+		if len(names) == 0 {
+			return nil
+		}
+		if err := s.write(ctx, names, todo, puts); err != nil {
+			s.note(err)
+			return err
+		}
+	}
+}
+
+// write writes some names; what fails is to be written later.
+func (s *Shared) write(ctx context.Context, names []string, todo map[string]dirt, puts map[string]Node) error {
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
+	defer cancel()
+	pipe := s.client.Pipeline() // sends nothing before Exec
+	results := make([]*redis.Cmd, len(names))
+	var failed error
+	for i, name := range names {
+		n, put := puts[name]
+		if !put {
+			gone := todo[name].gone
+			results[i] = removeScript.Eval(ctx, pipe, s.keys(), name, gone.Master, gone.ClientID)
+			continue
+		}
+		sealed, err := sealNode(s.cfg.Ring, n)
+		if err == nil {
+			var text []byte
+			if text, err = ownerText(n); err == nil {
+				again := "0"
+				if todo[name].again {
+					again = "1"
+				}
+				results[i] = putScript.Eval(ctx, pipe, s.keys(), name, sealed, text, again)
+			}
+		}
+		if err != nil {
+			s.log.Error("a node cannot be told of to other masters", "node", name, "error", err)
+		}
+	}
+	_, _ = pipe.Exec(ctx) // each result has its error
+	for i, name := range names {
+		if results[i] == nil {
+			continue
+		}
+		if err := results[i].Err(); err != nil {
+			failed = err
+			s.mu.Lock()
+			if _, again := s.dirty[name]; !again {
+				s.dirty[name] = dirt{again: true, gone: todo[name].gone} // perhaps much later
+			}
+			s.mu.Unlock()
+			continue
+		}
+		if answer, err := results[i].Slice(); err == nil && len(answer) == 2 { // of a put
+			s.wrote(ctx, name, puts[name], answer)
+		}
+	}
+	return failed
+}
+
+// wrote reads the answer to a put.
+func (s *Shared) wrote(ctx context.Context, name string, n Node, answer []any) {
+	lost := answer[0] == "lost"
+	s.mu.Lock()
+	still := s.own[name].same(n)
+	switch {
+	case still && lost: // it came to another master later than to this one
+		delete(s.own, name)
+		delete(s.written, name)
+	case still:
+		s.written[name], _ = answer[1].(int64)
+	}
+	s.mu.Unlock()
+	if sealed, _ := answer[1].(string); still && lost {
+		s.found(ctx, name, sealed)
+	}
+}
+
+// pairs reads what HGETALL or WITHSCORES answer within a script.
+func pairs(v any) map[string]string {
+	list, _ := v.([]any)
+	m := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		k, _ := list[i].(string)
+		m[k], _ = list[i+1].(string)
+	}
+	return m
+}
