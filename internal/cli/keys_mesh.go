@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// masterName is what the master is called among the peers.
-	masterName = "@master"
 	// keyOrders is how many peers are asked at once, keyTimeout how long each may take.
 	keyOrders  = 16
 	keyTimeout = 20 * time.Second
@@ -44,22 +42,53 @@ type keyMesh struct {
 	op  *node.Operator
 }
 
-// everybody has the master, then all nodes carry out an order, and gives what came of it,
-// the master first. Those that join meanwhile are asked as well. When the master refuses,
-// nobody else is asked, and the error is the master's. With nodesFirst the master is asked
-// at the end, and unless order.Force is set only if all nodes obeyed.
-func (m *keyMesh) everybody(ctx context.Context, order wire.KeyOrder, nodesFirst bool) ([]keyPeer, error) {
-	var first keyPeer
-	askMaster := func() error {
-		p, err := m.ask(ctx, order, masterName)
-		if err != nil {
-			return err
+// masters are the names of the masters, the one that is asked itself first.
+func (m *keyMesh) masters(ctx context.Context) ([]string, error) {
+	all, err := m.op.Masters(ctx)
+	if wire.CodeOf(err) == wire.CodeDenied { // a JavaScript master: it has no keys to change, either
+		return []string{wire.MasterWorker}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, x := range all {
+		switch {
+		case x.ID == "":
+			return []string{wire.MasterWorker}, nil
+		case x.State != wire.MasterGone:
+			names = append(names, wire.MasterWorker+"/"+x.ID)
 		}
-		first = p
+	}
+	return names, nil
+}
+
+// everybody has the masters, then all nodes carry out an order, and gives what came of it,
+// the masters first. Those that join meanwhile are asked as well. When the first master
+// refuses, nobody else is asked, and the error is the master's. With nodesFirst the masters
+// are asked at the end, and unless order.Force is set only if all nodes obeyed.
+func (m *keyMesh) everybody(ctx context.Context, order wire.KeyOrder, nodesFirst bool) ([]keyPeer, error) {
+	masters, err := m.masters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asked := make([]keyPeer, len(masters))
+	first := &asked[0]
+	askMasters := func() error {
+		for i, name := range masters {
+			p, err := m.ask(ctx, order, name)
+			if err != nil && i == 0 {
+				return err
+			}
+			if err != nil {
+				p = keyPeer{Peer: name, Kind: wire.KindMeshctl, Error: failed(err)}
+			}
+			asked[i] = p
+		}
 		return nil
 	}
 	if !nodesFirst {
-		if err := askMaster(); err != nil {
+		if err := askMasters(); err != nil {
 			return nil, err
 		}
 	}
@@ -71,20 +100,24 @@ func (m *keyMesh) everybody(ctx context.Context, order wire.KeyOrder, nodesFirst
 		if anyFailed(nodes) && !order.Force {
 			err = errNodesFailed
 		} else {
-			err = askMaster()
+			err = askMasters()
 		}
-		if err != nil {
-			first = keyPeer{Peer: masterName, Kind: wire.KindMeshctl, Error: failed(err)}
-		}
-	}
-	for i := range nodes {
-		for _, f := range first.Accepts {
-			if nodes[i].counts() && nodes[i].Error == nil && !slices.Contains(nodes[i].Accepts, f) {
-				nodes[i].Lacks = append(nodes[i].Lacks, f)
+		for i := range asked {
+			if err != nil {
+				asked[i] = keyPeer{Peer: masters[i], Kind: wire.KindMeshctl, Error: failed(err)}
 			}
 		}
 	}
-	return append([]keyPeer{first}, nodes...), nil
+	accepted := first.Accepts
+	all := append(asked, nodes...)
+	for i := range all {
+		for _, f := range accepted {
+			if all[i].counts() && all[i].Error == nil && !slices.Contains(all[i].Accepts, f) {
+				all[i].Lacks = append(all[i].Lacks, f)
+			}
+		}
+	}
+	return all, nil
 }
 
 func (m *keyMesh) nodes(ctx context.Context, order wire.KeyOrder) ([]keyPeer, error) {
@@ -148,7 +181,7 @@ func (m *keyMesh) progress(format string, args ...any) {
 }
 
 func (m *keyMesh) ask(ctx context.Context, order wire.KeyOrder, name string) (keyPeer, error) {
-	if name != masterName {
+	if name != wire.MasterWorker {
 		order.Peer = name
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)

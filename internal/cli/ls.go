@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/spf13/cobra"
 )
@@ -17,6 +18,8 @@ type listOptions struct {
 	cfg    *config.Config
 	worker string
 	output format
+	// masters lists these instead.
+	masters bool
 }
 
 func newCmdList(app *App, runF func(context.Context, *listOptions) error) *cobra.Command {
@@ -29,13 +32,19 @@ func newCmdList(app *App, runF func(context.Context, *listOptions) error) *cobra
 		Short: "List the nodes of the mesh",
 		Long: `List the nodes that the master knows: worker, variant, address, kind (meshctl or
 javascript), how they are linked to it (native or socketio) and how long they have been
-there. The master has to be meshctl.`,
+there. The master has to be meshctl.
+
+Where there are several masters it shows at which of them each node is; (detached) says
+that this one has gone and the node has not come to another yet. --masters lists the
+masters: here is the one that answers, gone is one whose nodes are awaited elsewhere.`,
 		Example: `  meshctl ls
+  meshctl ls --masters
   meshctl ls worker -o json | jq -r '.nodes[].variant'`,
 		Args: upToArgs(1),
 	}
 	config.AddFlags(cmd.Flags(), config.CmdList)
 	output := addFormat(cmd, "how to print them", formatTable, formatJSON, formatYAML, formatTable)
+	cmd.Flags().BoolVar(&opts.masters, "masters", false, "list the masters instead of the nodes")
 	cmd.ValidArgsFunction = completeWorkers(app)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if opts.cfg, err = app.load(cmd); err != nil {
@@ -43,6 +52,9 @@ there. The master has to be meshctl.`,
 		}
 		if len(args) == 1 {
 			opts.worker = args[0]
+		}
+		if opts.masters && opts.worker != "" {
+			return usagef("leave one of them away", "masters are of no worker")
 		}
 		opts.output = *output
 		return runF(cmd.Context(), opts)
@@ -56,6 +68,9 @@ func runList(ctx context.Context, opts *listOptions) error {
 		return err
 	}
 	defer op.Close()
+	if opts.masters {
+		return listMasters(ctx, opts, op)
+	}
 	nodes, err := op.Nodes(ctx)
 	if err != nil {
 		return err
@@ -77,17 +92,57 @@ func runList(ctx context.Context, opts *listOptions) error {
 		opts.app.notice("%s are in the mesh; meshctl join WORKER adds one", who)
 		return nil
 	}
+	head := []string{"WORKER", "VARIANT", "ADDRESS", "KIND", "LINK", "VERSION", "UP"}
+	several := slices.ContainsFunc(nodes, func(n wire.NodeInfo) bool { return n.Master != "" })
+	if several {
+		head = append(head, "MASTER")
+	}
 	rows := make([][]string, len(nodes))
 	for i, n := range nodes {
 		rows[i] = []string{n.Worker, n.Variant, net.JoinHostPort(n.IP, strconv.Itoa(n.Port)), n.Kind, n.Link, n.Version, upTime(n)}
+		if several {
+			rows[i] = append(rows[i], n.Master)
+		}
 	}
-	return writeTable(opts.app.Out, []string{"WORKER", "VARIANT", "ADDRESS", "KIND", "LINK", "VERSION", "UP"}, rows)
+	return writeTable(opts.app.Out, head, rows)
+}
+
+func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) error {
+	masters, err := op.Masters(ctx)
+	if err != nil {
+		return err
+	}
+	if opts.output != formatTable {
+		return writeValue(opts.app.Out, map[string]any{"masters": masters}, opts.output)
+	}
+	rows := make([][]string, len(masters))
+	for i, m := range masters {
+		address := strconv.Itoa(m.Port)
+		if m.IP != "" {
+			address = net.JoinHostPort(m.IP, address)
+		}
+		rows[i] = []string{m.ID, address, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
+	}
+	if err := writeTable(opts.app.Out, []string{"MASTER", "ADDRESS", "STATE", "NODES", "SCHEMA", "VERSION", "UP"}, rows); err != nil {
+		return err
+	}
+	if why := masters[0].Registry; why != "" {
+		opts.app.notice("this master does not know what the others know: %s", printable(why))
+	}
+	return nil
 }
 
 func upTime(n wire.NodeInfo) string {
-	up := (time.Duration(n.UpMillis) * time.Millisecond).Truncate(time.Second).String()
+	up := roughly(n.UpMillis)
 	if n.Draining {
 		up += " (draining)"
 	}
+	if n.Detached {
+		up += " (detached)"
+	}
 	return up
+}
+
+func roughly(ms int64) string {
+	return (time.Duration(ms) * time.Millisecond).Truncate(time.Second).String()
 }

@@ -36,7 +36,11 @@ may connect to. Calls do not pass through it: they go on while it is away.
 Without --port it takes a free port, which nodes find through its discovery on port
 8765. Without --schema it uses the starter schema (meshctl schema show). A schema
 file is read again when it changes and on SIGHUP; a broken one is reported, and the
-old one stays. SIGINT and SIGTERM end the master.`,
+old one stays. SIGINT and SIGTERM end the master.
+
+With --redis several masters of one mesh know the same nodes: give all of them the same
+Redis, --mesh, keys and schema, and nodes and commands --master A,B,C. They reach each
+other by --advertise, or the address that Redis sees.`,
 		Args: noArgs,
 	}
 	config.AddFlags(cmd.Flags(), config.CmdServeMaster)
@@ -89,6 +93,9 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		Heartbeat:         cfg.Silence(),
 		Link:              mode,
 		Issuer:            issuer,
+		Redis:             cfg.Redis,
+		Mesh:              cfg.Mesh,
+		Advertise:         cfg.Advertise,
 		Version:           app.Build.Version,
 		Logger:            log,
 	})
@@ -182,6 +189,9 @@ func masterHealth(m *master.Master) (bool, any) {
 	select {
 	case <-m.Ready():
 		body["ready"], body["address"], body["nodes"] = true, m.Addr().String(), len(m.Nodes())
+		if masters := m.Masters(); masters[0].ID != "" {
+			body["masters"] = masters
+		}
 		return true, body
 	default:
 		return false, body

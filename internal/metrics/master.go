@@ -1,6 +1,10 @@
 package metrics
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
 
 // master writes what there is of a master.
 func (p *page) master(m Master) {
@@ -21,6 +25,24 @@ func (p *page) master(m Master) {
 	p.sample(float64(leaving))
 	p.family("meshctl_master_watchers", "Connections that watch the mesh.", gauge)
 	p.sample(float64(m.Watchers()))
+	masters := m.Masters()
+	if masters[0].ID == "" {
+		return // it is alone
+	}
+	states := map[string]int{}
+	for _, x := range masters[1:] {
+		states[x.State]++
+	}
+	p.family("meshctl_master_peers", "Other masters of the mesh, by state (linked, unreachable or gone).", gauge)
+	for _, state := range []string{wire.MasterLinked, wire.MasterUnreachable, wire.MasterGone} {
+		p.sample(float64(states[state]), "state", state)
+	}
+	p.family("meshctl_master_registry_up", "Whether this master knows all that the other masters know: 0 while Redis is away.", gauge)
+	up := 1.0
+	if masters[0].Registry != "" {
+		up = 0
+	}
+	p.sample(up)
 }
 
 // worker is that of "worker/variant".

@@ -29,6 +29,8 @@ type Node interface {
 type Master interface {
 	Nodes() []wire.NodeInfo
 	Watchers() int
+	// Masters lists the masters, this one first, without ID where it is alone.
+	Masters() []wire.MasterInfo
 }
 
 // ForNode makes the handler of /metrics for a node.

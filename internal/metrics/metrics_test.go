@@ -35,6 +35,9 @@ func (master) Nodes() []wire.NodeInfo {
 	return []wire.NodeInfo{{Worker: "shop", Kind: "meshctl"}, {Worker: "shop", Kind: "meshctl", Draining: true}, {Worker: "old", Kind: "javascript"}}
 }
 func (master) Watchers() int { return 2 }
+func (master) Masters() []wire.MasterInfo {
+	return []wire.MasterInfo{{ID: "m1", State: wire.MasterHere, Registry: "away"}, {ID: "m2", State: wire.MasterLinked}, {ID: "m3", State: wire.MasterGone}, {ID: "m4", State: wire.MasterGone}}
+}
 
 func scrape(t *testing.T, h http.Handler) string {
 	t.Helper()
@@ -116,6 +119,10 @@ func TestMaster(t *testing.T) {
 		`meshctl_master_nodes{kind="javascript",worker="old"} 1`,
 		`meshctl_master_nodes_draining 1`,
 		`meshctl_master_watchers 2`,
+		`meshctl_master_peers{state="linked"} 1`,
+		`meshctl_master_peers{state="unreachable"} 0`,
+		`meshctl_master_peers{state="gone"} 2`,
+		`meshctl_master_registry_up 0`,
 	)
 }
 

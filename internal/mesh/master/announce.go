@@ -117,7 +117,7 @@ func (m *Master) SetSchema(next *schema.Schema) error {
 	defer m.mu.Unlock()
 	old := m.schema
 	for _, s := range m.sessions {
-		if next.TokensRequired && s.claims == nil {
+		if next.TokensRequired && s.claims == nil && s.master == "" {
 			m.expel(s, identity.ErrMissing)
 			continue
 		}
@@ -128,6 +128,7 @@ func (m *Master) SetSchema(next *schema.Schema) error {
 		}
 	}
 	m.schema, m.schemaJSON = next, text
+	m.tellSchema()
 	m.revision++
 	m.meshChanged()
 	update := wire.SchemaUpdate{Revision: m.revision, Schema: text}
@@ -174,10 +175,18 @@ const schemaEnvelope = 4096
 
 // Nodes lists the nodes by worker and variant.
 func (m *Master) Nodes() []wire.NodeInfo {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.infos()
+}
+
+// infos is Nodes. mu is held.
+func (m *Master) infos() []wire.NodeInfo {
 	nodes, now := m.nodes.List(), time.Now()
 	infos := make([]wire.NodeInfo, len(nodes))
 	for i, n := range nodes {
 		infos[i] = n.Info(now)
+		infos[i].Detached = m.detached(n)
 	}
 	return infos
 }
@@ -202,7 +211,7 @@ func (s *session) control(msg wire.Message) error {
 		return nil // strangers and JavaScript nodes have nothing to ask here
 	}
 	cmd, err := msg.AsCommand(func(name string) bool {
-		return name == wire.ControlNodes || name == wire.ControlCancel || name == wire.ControlKeys
+		return name == wire.ControlNodes || name == wire.ControlCancel || name == wire.ControlKeys || name == wire.ControlMasters
 	})
 	if err != nil || cmd.UID == "" {
 		return nil
@@ -211,8 +220,10 @@ func (s *session) control(msg wire.Message) error {
 	switch cmd.Name {
 	case wire.ControlNodes:
 		answer.Result, err = s.m.nodesPage(cmd.Payload)
+	case wire.ControlMasters:
+		answer.Result, err = wire.Encode(wire.MastersPage{Masters: s.m.Masters()})
 	case wire.ControlCancel:
-		answer.Result, err = s.cancel(cmd.Payload)
+		return s.cancel(cmd)
 	case wire.ControlKeys:
 		return s.orderKeys(cmd)
 	default:

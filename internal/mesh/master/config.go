@@ -25,6 +25,13 @@ type Config struct {
 	// DiscoveryOptional lets the master run without discovery when that port is taken.
 	DiscoveryOptional bool
 
+	// Redis is the URL of the Redis that masters of one mesh share their registry in, as
+	// redisdb.Open takes it; "": this master is alone. Mesh tells meshes in one Redis apart.
+	Redis, Mesh string
+	// Advertise is the host that other masters reach this one by; default: Host, or the
+	// address that Redis sees.
+	Advertise string
+
 	MaxPayload int          // plaintext bytes in one message; default wire.DefaultMaxPayload
 	Version    string       // shown to other meshctl peers
 	Logger     *slog.Logger // default: discards

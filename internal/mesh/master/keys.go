@@ -18,52 +18,67 @@ import (
 )
 
 const (
-	// maxOrders is how many orders about keys are carried out at once.
+	// maxOrders is how many orders that take their time are carried out at once.
 	maxOrders = 64
-	// orderTimeout is how long a node may take to carry one out: it writes a file.
+	// orderTimeout is how long another peer may take to carry one out: it writes a file.
 	orderTimeout = 15 * time.Second
 	// formerTime is how long a node may keep the link that it moved away from.
 	formerTime = time.Minute
 )
 
-// orders are the orders about keys that are under way.
+// orders are the orders that are under way.
 type orders struct {
 	wg    sync.WaitGroup
 	count atomic.Int32
 }
 
 // orderKeys carries out an operator's order about the master's keys, or passes it to the
-// node that it names. It does not wait.
+// peer that it names. It does not wait.
 func (s *session) orderKeys(cmd wire.Command) error {
-	reply := func(result json.RawMessage, err error) error {
-		answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name, Result: result}
-		if err != nil {
-			answer.Err = rpc.AsError(err)
-		}
-		return s.link.Send(wire.ResponseMessage(answer))
-	}
 	if err := s.mayOrder(); err != nil {
-		return reply(nil, err)
+		return s.reply(cmd, nil, err)
 	}
-	if s.m.orders.count.Add(1) > maxOrders {
-		s.m.orders.count.Add(-1)
-		return reply(nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d orders about keys are under way already", maxOrders), Temporary: true})
-	}
-	s.m.orders.wg.Go(func() {
-		defer s.m.orders.count.Add(-1)
+	return s.later(cmd, func() (json.RawMessage, func(), error) {
 		order, err := wire.DecodeKeyOrder(cmd.Payload)
 		if err != nil {
-			_ = reply(nil, err)
-			return
+			return nil, nil, err
 		}
-		if order.Peer != "" {
-			_ = reply(s.m.passOn(order))
-			return
+		if order.Peer != "" && order.Peer != s.m.name() {
+			result, err := s.passOn(order)
+			return result, nil, err
 		}
 		result, doomed, err := s.m.obey(order)
-		_ = reply(result, err)
-		for _, l := range doomed {
-			go l.Close(rpc.ErrKeyRemoved)
+		return result, func() {
+			for _, l := range doomed {
+				go l.Close(rpc.ErrKeyRemoved)
+			}
+		}, err
+	})
+}
+
+// reply answers a request.
+func (s *session) reply(cmd wire.Command, result json.RawMessage, err error) error {
+	answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name, Result: result}
+	if err != nil {
+		answer.Err = rpc.AsError(err)
+	}
+	return s.link.Send(wire.ResponseMessage(answer))
+}
+
+// later answers a request with what work gives, on a goroutine of its own, and then does
+// what else that gives, if anything.
+func (s *session) later(cmd wire.Command, work func() (json.RawMessage, func(), error)) error {
+	o := &s.m.orders
+	if o.count.Add(1) > maxOrders {
+		o.count.Add(-1)
+		return s.reply(cmd, nil, &wire.Error{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d orders are under way already", maxOrders), Temporary: true})
+	}
+	o.wg.Go(func() {
+		defer o.count.Add(-1)
+		result, then, err := work()
+		_ = s.reply(cmd, result, err)
+		if then != nil {
+			then()
 		}
 	})
 	return nil
@@ -76,7 +91,7 @@ func (s *session) mayOrder() error {
 	switch {
 	case !s.operator():
 		return &wire.Error{Code: wire.CodeDenied, Message: "only an operator changes keys"}
-	case s.m.schema.TokensRequired && s.claims == nil:
+	case s.m.schema.TokensRequired && s.claims == nil && s.master == "":
 		return &wire.Error{Code: wire.CodeDenied, Message: "only an operator with a token changes keys"}
 	case s.link.Info().Transport != native.Transport:
 		return &wire.Error{Code: wire.CodeDenied, Message: "keys travel over native links only"}
@@ -91,7 +106,12 @@ func (m *Master) obey(o wire.KeyOrder) (json.RawMessage, []link.Link, error) {
 	javaScripts := 0
 	for _, s := range m.sessions {
 		links = append(links, s.link)
-		if javaScript(s) {
+	}
+	for _, o := range m.others {
+		links = append(links, o.links()...)
+	}
+	for _, n := range m.nodes.List() { // also those of other masters: all change or none
+		if n.Meshctl == nil {
 			javaScripts++
 		}
 	}
@@ -110,13 +130,19 @@ func javaScriptsStay(n int) *wire.Error {
 	}
 }
 
-// passOn has a node carry out an order.
-func (m *Master) passOn(o wire.KeyOrder) (json.RawMessage, error) {
+// passOn has a node, or another master, carry out an order.
+func (s *session) passOn(o wire.KeyOrder) (json.RawMessage, error) {
+	m := s.m
 	worker, variant, _ := strings.Cut(o.Peer, "/")
 	m.mu.Lock()
-	var to *session
-	if n, ok := m.nodes.Get(worker, variant); ok {
-		to = m.sessions[n.ClientID]
+	node, _ := m.nodes.Get(worker, variant)
+	to := m.sessions[node.ClientID]
+	if via := m.via(s, worker, variant, node); to == nil && via != nil {
+		m.mu.Unlock()
+		if worker == wire.MasterWorker {
+			o.Peer = ""
+		}
+		return via.order(wire.ControlKeys, o)
 	}
 	var failure *wire.Error
 	switch {
@@ -136,9 +162,14 @@ func (m *Master) passOn(o wire.KeyOrder) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	return order(&to.pending, to.link, wire.ControlKeys, payload)
+}
+
+// order asks a peer for something, and waits for its answer.
+func order(p *rpc.Pending, l link.Link, name string, payload json.RawMessage) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), orderTimeout)
 	defer cancel()
-	return to.pending.Do(ctx, to.link, rpc.Request{UID: uuid.NewString(), Name: wire.ControlKeys, Payload: payload})
+	return p.Do(ctx, l, rpc.Request{UID: uuid.NewString(), Name: name, Payload: payload})
 }
 
 // refuseKey is why a peer under this key is not taken in, or nil. A JavaScript node has to

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,12 +30,13 @@ import (
 
 // Master accepts nodes. Make one with New and run it once.
 type Master struct {
-	cfg   Config
-	log   *slog.Logger
-	ring  *seal.Ring
-	gate  *identity.Gate
-	nodes registry.Registry
-	ready chan struct{}
+	cfg     Config
+	log     *slog.Logger
+	ring    *seal.Ring
+	gate    *identity.Gate
+	nodes   registry.Registry
+	ready   chan struct{}
+	started time.Time
 
 	listener  net.Listener // set before ready is closed
 	discovery net.Listener // likewise; nil when off
@@ -53,6 +55,14 @@ type Master struct {
 	gathering  bool                  // tell is due
 	watching   watching
 	orders     orders
+
+	// Of several masters, see shared.go; nil and empty for one alone.
+	shared *registry.Shared
+	others map[string]*otherMaster // those with a lease, by ID
+	lapsed map[string]bool         // by ID: false while the master is there
+	// linking is what links to others live on; nil before there may be any, and at the end.
+	linking context.Context
+	wg      sync.WaitGroup // of those links
 }
 
 // New checks the configuration. It opens nothing; Run does.
@@ -81,11 +91,17 @@ func New(cfg Config) (*Master, error) {
 	m := &Master{
 		cfg: cfg, log: cfg.Logger, ring: cfg.Ring, gate: identity.NewGate(cfg.Issuer), nodes: &registry.Memory{},
 		ready: make(chan struct{}), schema: cfg.Schema, revision: 1, sessions: make(map[string]*session),
+		started:  time.Now(),
 		byWorker: make(map[string]map[*session]struct{}), untold: make(map[*session]struct{}),
 	}
 	var err error
 	if m.schemaJSON, err = m.encode(cfg.Schema); err != nil {
 		return nil, err
+	}
+	if cfg.Redis != "" {
+		if err := m.openShared(); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }
@@ -93,6 +109,25 @@ func New(cfg Config) (*Master, error) {
 // Run serves until ctx ends, and then returns nil; or it returns why it cannot.
 // It blocks, and leaves no goroutine behind.
 func (m *Master) Run(ctx context.Context) error {
+	if m.shared == nil {
+		return m.serve(ctx)
+	}
+	// The registry is kept until the last link has ended: what those say at the end counts.
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		m.shared.Run(keeping)
+	}()
+	defer func() {
+		stop()
+		<-kept
+	}()
+	m.awaitShared(ctx)
+	return m.serve(ctx)
+}
+
+func (m *Master) serve(ctx context.Context) error {
 	var err error
 	if m.listener, err = net.Listen("tcp", net.JoinHostPort(m.cfg.Host, strconv.Itoa(m.cfg.Port))); err != nil {
 		return listenError("listen for nodes", "--port", err)
@@ -118,6 +153,11 @@ func (m *Master) Run(ctx context.Context) error {
 	close(m.ready)
 
 	g, ctx := errgroup.WithContext(ctx)
+	if m.shared != nil {
+		port := m.listener.Addr().(*net.TCPAddr).Port
+		m.shared.SetSelf(func(x *registry.Master) { x.Port = port })
+		g.Go(func() error { return m.keepOthers(ctx) })
+	}
 	g.Go(func() error { return server.Serve(ctx, m.listener) })
 	if m.discovery != nil {
 		port := m.listener.Addr().(*net.TCPAddr).Port
@@ -153,6 +193,14 @@ func (m *Master) newServer() (*socketio.Server, error) {
 		cfg.TLS = m.cfg.TLS.Server()
 	}
 	return socketio.New(cfg)
+}
+
+// clientTLS is what this master dials another one with; nil: plain TCP.
+func (m *Master) clientTLS(host string) *tls.Config {
+	if m.cfg.TLS == nil {
+		return nil
+	}
+	return m.cfg.TLS.Client(host)
 }
 
 // native tells whether native links are served.

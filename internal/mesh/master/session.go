@@ -29,6 +29,10 @@ type session struct {
 
 	reporter atomic.Pointer[reporter] // of a node that was told to report
 
+	// master is the ID of the master that this is, which asks and watches for its own
+	// operators; "" for everybody else. Guarded by m.mu.
+	master string
+
 	// former says that the node declared itself again over a link under another key, and
 	// closes this one when it has its answers. Guarded by m.mu.
 	former  bool
@@ -114,8 +118,16 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	if e := m.refuseKey(s, peer); e != nil {
 		return s.refuse(e)
 	}
-	if e := m.admit(s, peer); e != nil {
+	if peer.Meshctl != nil && peer.Meshctl.Ticket != "" {
+		if e := m.admitMaster(s, peer); e != nil {
+			return s.refuse(e)
+		}
+	} else if e := m.admit(s, peer); e != nil {
 		return s.refuse(e)
+	}
+	var attach int64
+	if peer.Meshctl != nil {
+		attach = peer.Meshctl.Attach
 	}
 	peer = peer.Public()
 	s.self = peer
@@ -126,8 +138,8 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 		return nil
 	}
 
-	node := registry.Node{Peer: peer, ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now()}
-	old := m.nodes.Put(node)
+	node := registry.Node{Peer: peer, ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now(), Master: m.id(), Attach: attach}
+	old := m.put(node)
 	if old != nil {
 		m.replace(*old, node)
 	}
@@ -148,7 +160,7 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
-		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied, Keys: m.ring.Fingerprints()}
+		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied, Keys: m.ring.Fingerprints(), Whole: m.whole()}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }
@@ -186,16 +198,26 @@ func (m *Master) leave(s *session) {
 		return
 	}
 	m.exit(s)
-	if node, ok := m.nodes.Remove(s.self.Worker, s.self.Variant, s.id()); ok {
-		m.meshChanged()
-		m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
-		if node.Draining {
-			m.retractTo(node.Peer, javaScript) // the others know
-		} else {
-			m.retract(node.Peer)
+	if node, ok := m.nodes.Get(s.self.Worker, s.self.Variant); ok && node.ClientID == s.id() {
+		if m.shared == nil || m.shared.Remove(node) {
+			m.remove(node)
 		}
 	}
 	s.self = wire.Peer{}
+}
+
+// remove takes a node out of everybody's picture. mu is held.
+func (m *Master) remove(node registry.Node) {
+	if _, ok := m.nodes.Remove(node.Worker, node.Variant, node.ClientID); !ok {
+		return
+	}
+	m.meshChanged()
+	m.log.Info("node left", "worker", node.Worker, "variant", node.Variant, "ip", node.IP)
+	if node.Draining {
+		m.retractTo(node.Peer, javaScript) // the others know
+	} else {
+		m.retract(node.Peer)
+	}
 }
 
 // enter counts a session among those that are told things. mu is held.
@@ -231,9 +253,14 @@ func (m *Master) drain(s *session) {
 		return
 	}
 	node.Draining = true
-	m.nodes.Put(node)
-	m.meshChanged()
+	m.put(node)
 	m.log.Info("node is draining", "worker", node.Worker, "variant", node.Variant)
+	m.drained(node)
+}
+
+// drained tells those who may know it that a node drains. mu is held.
+func (m *Master) drained(node registry.Node) {
+	m.meshChanged()
 	m.retractTo(node.Peer, func(s *session) bool { return !javaScript(s) })
 }
 

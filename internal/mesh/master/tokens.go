@@ -81,7 +81,7 @@ func (m *Master) SetDenyList(l *identity.DenyList) error {
 	m.gate.Deny(l)
 	m.denied = entries
 	for _, s := range m.sessions {
-		if l.Denies(s.self.Worker, s.self.Variant, s.claims) {
+		if s.master == "" && l.Denies(s.self.Worker, s.self.Variant, s.claims) {
 			m.expel(s, identity.ErrRevoked)
 		}
 	}

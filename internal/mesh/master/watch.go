@@ -2,8 +2,10 @@ package master
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,11 +50,15 @@ type watching struct {
 	every     time.Duration // how often
 	told      time.Time     // when they all were
 	fresh     bool          // they are to be told again, for the sake of somebody new
+
+	// The same of the nodes of other masters, which are asked for the sake of operators.
+	asked, freshOthers bool
 }
 
-// watcher is an operator that watches. All but lost is guarded by Master.mu.
+// watcher is an operator that watches, or another master that has such. All but lost is guarded by Master.mu.
 type watcher struct {
 	*session
+	relays   bool  // it is a master; does not change
 	behind   bool  // its picture of the mesh is not the latest
 	revision int64 // of the schema that it was told
 	lost     atomic.Uint64
@@ -65,8 +71,18 @@ func (w *watching) all() []*watcher {
 	return nil
 }
 
-// Watchers is how many operators watch the mesh.
-func (m *Master) Watchers() int { return len(m.watching.all()) }
+// operators counts those that are no masters.
+func (w *watching) operators() (n int) {
+	for _, x := range w.all() {
+		if !x.relays {
+			n++
+		}
+	}
+	return n
+}
+
+// Watchers is how many operators watch the mesh at this master.
+func (m *Master) Watchers() int { return m.watching.operators() }
 
 func (w *watching) find(s *session) int {
 	return slices.IndexFunc(w.all(), func(x *watcher) bool { return x.session == s })
@@ -88,16 +104,17 @@ func (m *Master) watch(s *session, body []byte) {
 	case !wish.On:
 		m.unwatch(s)
 		return
-	case known < 0 && len(w.all()) == maxWatchers:
+	case known < 0 && s.master == "" && w.operators() == maxWatchers:
 		m.log.Warn("refused a watcher", "operator", s.self.Variant, "watchers", maxWatchers)
 		_ = rpc.Event(s.link, wire.EventError, wire.ErrorMessage{Code: wire.CodeOverloaded, Message: fmt.Sprintf("%d watch already, as many as this master lets", maxWatchers)})
 		return
 	case known < 0:
-		audience := append(slices.Clone(w.all()), &watcher{session: s, behind: true})
+		audience := append(slices.Clone(w.all()), &watcher{session: s, behind: true, relays: s.master != ""})
 		w.audience.Store(&audience)
-		m.log.Info("an operator watches", "operator", s.self.Variant, "ip", s.link.Info().RemoteIP)
+		m.log.Log(context.Background(), levelOf(s), "an operator watches", "operator", s.self.Variant, "ip", s.link.Info().RemoteIP)
 	}
 	w.fresh = true
+	w.freshOthers = w.freshOthers || s.master == ""
 	if time.Since(w.settled) > watchGather {
 		m.settle()
 	} else {
@@ -154,6 +171,7 @@ func (m *Master) settle() {
 	w := &m.watching
 	w.settled = time.Now()
 	m.tellMesh()
+	m.askOthers()
 	every := m.reportEvery()
 	switch watched := len(w.all()) > 0; {
 	case !watched && w.observing:
@@ -171,7 +189,7 @@ func (m *Master) settle() {
 
 // reportEvery is how often a node reports, so that all together do not too often.
 func (m *Master) reportEvery() time.Duration {
-	return max(fastestReports, time.Duration(len(m.sessions))*time.Second/reportsOfAll)
+	return max(fastestReports, time.Duration(len(m.sessions)*(1+len(m.others)))*time.Second/reportsOfAll)
 }
 
 func (m *Master) observeAll() {
@@ -202,7 +220,7 @@ func (m *Master) observe(s *session) {
 func (m *Master) tellMesh() {
 	var nodes, withSchema [][]byte // the two things that they may be told, when first needed
 	for _, w := range m.watching.all() {
-		if !w.behind {
+		if !w.behind || w.relays {
 			continue
 		}
 		parts := &nodes
@@ -233,7 +251,7 @@ func (m *Master) meshParts(withSchema bool) [][]byte {
 	if withSchema {
 		meshes = append(meshes, inspect.Mesh{Schema: m.schemaJSON})
 	}
-	nodes := m.Nodes()
+	nodes := m.infos()
 	for some := range slices.Chunk(nodes, wire.PeersPerMessage) {
 		meshes = append(meshes, inspect.Mesh{Nodes: some, Version: m.cfg.Version})
 	}
@@ -300,6 +318,29 @@ func (s *session) telemetry(body []byte) {
 	}
 }
 
+// relay passes what another master says of its nodes on to this one's operators.
+func (m *Master) relay(body []byte) {
+	if len(body) > maxRelayed || !object(body) {
+		return
+	}
+	for _, w := range m.watching.all() {
+		if !w.relays {
+			w.pass(bytes.Clone(body))
+		}
+	}
+}
+
+// levelOf is where the coming of a watcher belongs in the log.
+func levelOf(s *session) slog.Level {
+	if s.master != "" {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// maxRelayed bounds a report with the name of its node.
+const maxRelayed = inspect.MaxReport + 1024
+
 // object tells whether body is one whole JSON object, so that nothing in it can reach
 // beyond its place in a message.
 func object(body []byte) bool {
@@ -322,29 +363,33 @@ func (w *watcher) pass(report []byte) {
 }
 
 // cancel has a node end a request, for an operator.
-func (s *session) cancel(payload []byte) (json.RawMessage, error) {
-	q, err := wire.DecodeCancelRequest(payload)
+func (s *session) cancel(cmd wire.Command) error {
+	q, err := wire.DecodeCancelRequest(cmd.Payload)
 	if err != nil {
-		return nil, err
+		return s.reply(cmd, nil, err)
 	}
 	m := s.m
+	worker, variant, _ := strings.Cut(q.Node, "/")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !s.operator() {
-		return nil, &wire.Error{Code: wire.CodeDenied, Message: "only operators cancel the requests of others"}
-	}
-	worker, variant, _ := strings.Cut(q.Node, "/")
 	node, _ := m.nodes.Get(worker, variant)
-	target := m.sessions[node.ClientID]
+	target, via := m.sessions[node.ClientID], m.via(s, worker, variant, node)
 	switch {
+	case !s.operator():
+		err = &wire.Error{Code: wire.CodeDenied, Message: "only operators cancel the requests of others"}
+	case target == nil && via != nil:
+		return s.later(cmd, func() (json.RawMessage, func(), error) {
+			result, err := via.order(wire.ControlCancel, q)
+			return result, nil, err
+		})
 	case target == nil:
-		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: q.Node + " is not connected to the master"}
+		err = &wire.Error{Code: wire.CodeNoVariant, Message: q.Node + " is not connected to the master"}
 	case node.Meshctl == nil:
-		return nil, &wire.Error{Code: wire.CodeDenied, Message: q.Node + " is a JavaScript node, which cannot be told to end a request"}
+		err = &wire.Error{Code: wire.CodeDenied, Message: q.Node + " is a JavaScript node, which cannot be told to end a request"}
 	}
-	m.log.Info("an operator cancels a request", "operator", s.self.Variant, "node", q.Node, "uid", q.UID)
-	if err := rpc.Event(target.link, wire.EventWithdraw, wire.Cancel{UID: q.UID}); err != nil {
-		return nil, err
+	if err == nil {
+		m.log.Info("an operator cancels a request", "operator", s.self.Variant, "node", q.Node, "uid", q.UID)
+		err = rpc.Event(target.link, wire.EventWithdraw, wire.Cancel{UID: q.UID})
 	}
-	return json.RawMessage(`{}`), nil
+	return s.reply(cmd, json.RawMessage(`{}`), err)
 }

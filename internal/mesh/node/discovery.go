@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/meshctl/meshctl/internal/mesh/certs"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -158,12 +156,8 @@ func plain(err error) error {
 	return err
 }
 
-// drawVariant makes up the name of a variant: the host's and a random end.
+// drawVariant makes up the name of a variant.
 func drawVariant() string {
-	host, err := os.Hostname()
-	if err != nil || wire.ValidVariant(host) != nil || len(host) > 64 {
-		host = "node"
-	}
-	host, _, _ = strings.Cut(host, ".")
-	return host + "-" + uuid.NewString()[:6]
+	host, _ := os.Hostname()
+	return wire.DrawVariant(host)
 }

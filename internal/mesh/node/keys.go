@@ -19,14 +19,8 @@ import (
 // both ends then send. The older one is closed when neither end has a request under way on
 // it, so that no call fails.
 
-const (
-	// restTime is how long an end has to have no request under way on a link before it says
-	// so; a request that was about to be sent over it is under way by then.
-	restTime = 2 * time.Second
-	restLook = 100 * time.Millisecond
-	// maxRenewal is the longest pause before a link is tried under the used key again.
-	maxRenewal = 30 * time.Second
-)
+// maxRenewal is the longest pause before a link is tried under the used key again.
+const maxRenewal = 30 * time.Second
 
 var errRenewed = errors.New("a link under another key took its place")
 
@@ -38,7 +32,7 @@ func (c *core) retireBefore(p *peer, l *peerLink) {
 	for _, old := range c.peers.linksOf(p) {
 		if old.Link != l.Link && old.meshctl() && old.Info().Dialed == l.Info().Dialed && old.Info().Key != l.Info().Key {
 			c.retiring.Go(func() {
-				if rested(&p.pending, old.Link) {
+				if rpc.Rested(&p.pending, old.Link) {
 					_ = rpc.Event(old, wire.EventRetire, struct{}{})
 					old.rest()
 				}
@@ -53,24 +47,6 @@ func (l *peerLink) rest() {
 	if l.resting.Add(1) == 2 && l.Info().Dialed {
 		go l.Close(errRenewed)
 	}
-}
-
-// rested waits until no request has been under way over l for a while, and reports false
-// when the link ended first.
-func rested(p *rpc.Pending, l link.Link) bool {
-	look := time.NewTicker(restLook)
-	defer look.Stop()
-	for since := time.Now(); time.Since(since) < restTime; {
-		select {
-		case <-look.C:
-		case <-l.Done():
-			return false
-		}
-		if p.On(l) > 0 {
-			since = time.Now()
-		}
-	}
-	return true
 }
 
 // attempt is one link that a dialer opens. When up is closed link is set, when ended is, err.
@@ -227,7 +203,7 @@ func (n *Node) uplinkUnder(ctx context.Context, key *seal.Key) (link.Link, error
 // leaveBehind reads what still comes over a former link to the master, and closes it.
 func (n *Node) leaveBehind(l link.Link) {
 	n.retiring.Go(func() {
-		_ = rested(&n.master.pending, l)
+		_ = rpc.Rested(&n.master.pending, l)
 		l.Close(errRenewed)
 	})
 	n.retiring.Go(func() {

@@ -37,6 +37,7 @@ type Node struct {
 	connected chan struct{} // closed when a master first accepted us
 	once      sync.Once     // closes connected
 	declared  atomic.Bool
+	attaches  atomic.Int64 // declares at masters so far
 	// masterMeshctl tells whether the present master is meshctl.
 	masterMeshctl atomic.Bool
 	kill          context.CancelFunc

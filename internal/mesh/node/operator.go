@@ -204,6 +204,22 @@ func (o *Operator) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
 	return o.listNodes(ctx)
 }
 
+// Masters lists the masters of the mesh, the one that this is connected to first.
+func (o *Operator) Masters(ctx context.Context) ([]wire.MasterInfo, error) {
+	if o.javascript {
+		return nil, &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master knows of no other", Hint: "`meshctl ls --masters` needs a meshctl master"}
+	}
+	text, err := o.askMaster(ctx, wire.ControlMasters, nil)
+	if err != nil {
+		return nil, err
+	}
+	var page wire.MastersPage
+	if err := json.Unmarshal(text, &page); err != nil {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the list of masters: %v", err)}
+	}
+	return page.Masters, nil
+}
+
 // Call sends a request like Node.Call, linking to the nodes that it needs first.
 func (o *Operator) Call(ctx context.Context, name string, payload json.RawMessage, opts CallOptions) (*Result, error) {
 	ctx, cancel := o.withTimeout(ctx, opts.Timeout)

@@ -22,6 +22,9 @@ const declareTimeout = 10 * time.Second
 // master that restarted needs a while until everybody has come back to it.
 const staleAfter = 30 * time.Second
 
+// toldAfter is the same of a master that knows the whole mesh at once.
+const toldAfter = 2 * time.Second
+
 // uplink keeps a node declared at its master until ctx ends. It returns nil then, or
 // the error after which trying again makes no sense.
 func (n *Node) uplink(ctx context.Context) error {
@@ -83,9 +86,11 @@ func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) (link
 	return n.stay(ctx, l)
 }
 
-// declaration is what the node tells a master of itself.
+// declaration is what the node tells a master of itself, each time anew.
 func (n *Node) declaration() wire.Declare {
-	return wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: n.credentials()}
+	x := n.credentials()
+	x.Attach = n.attaches.Add(1)
+	return wire.Declare{Worker: n.self.Worker, Variant: n.self.Variant, Port: n.self.Port, Hostname: n.cfg.Advertise, Meshctl: x}
 }
 
 // accepted notes that a master, perhaps another than before, took us in.
@@ -98,7 +103,11 @@ func (n *Node) accepted(ctx context.Context, d wire.Declared) {
 		n.compareKeys(d.Meshctl.Keys)
 	}
 	epoch := n.dialers.nextEpoch()
-	time.AfterFunc(staleAfter, func() {
+	stale := staleAfter
+	if d.Meshctl != nil && d.Meshctl.Whole {
+		stale = toldAfter
+	}
+	time.AfterFunc(stale, func() {
 		if ctx.Err() == nil && n.declared.Load() {
 			n.dialers.forget(epoch)
 		}

@@ -156,6 +156,13 @@ func (s *Shared) SetSelf(change func(*Master)) {
 	s.self.ID, s.self.Ticket = s.cfg.Self.ID, s.cfg.Self.Ticket
 }
 
+// Self is what the others are told of this master; Host is "" until Redis has told it.
+func (s *Shared) Self() Master {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.self
+}
+
 // Masters are the other masters that Redis last told of. The caller owns the slice.
 func (s *Shared) Masters() []Master {
 	s.mu.Lock()
@@ -216,7 +223,7 @@ func (s *Shared) signal() {
 
 // Run keeps the registry until ctx ends, and then gives the lease back: what is declared
 // here has the grace to come to another master. It blocks, and leaves no goroutine behind.
-func (s *Shared) Run(ctx context.Context) error {
+func (s *Shared) Run(ctx context.Context) {
 	defer s.client.Close()
 	reader := newChangesReader(s)
 	defer reader.stop()
@@ -228,7 +235,7 @@ func (s *Shared) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			s.leave()
-			return nil
+			return
 		case <-renew.C:
 			s.tick(ctx, reader)
 		case <-s.wake:

@@ -30,7 +30,7 @@ type member struct {
 	*registry.Shared
 	t      *testing.T
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{}
 
 	mu    sync.Mutex
 	view  map[string]registry.Node
@@ -93,10 +93,7 @@ func (m *member) wasGone() []string {
 // end ends it in order; twice does no harm.
 func (m *member) end() {
 	m.cancel()
-	if err := <-m.done; err != nil {
-		m.t.Error(err)
-	}
-	m.done <- nil
+	meshtest.Await(m.t, m.done, m.ID()+" to end")
 }
 
 // shared is the ring of most masters here: each of its own would derive keys of its own.
@@ -123,7 +120,7 @@ func newRing(t *testing.T, keys ...seal.Keys) *seal.Ring {
 // begin starts a master named id and waits until it knows everything.
 func begin(t *testing.T, server *redistest.Server, id string, change ...func(*registry.SharedConfig)) *member {
 	t.Helper()
-	m := &member{t: t, view: map[string]registry.Node{}, done: make(chan error, 2)}
+	m := &member{t: t, view: map[string]registry.Node{}, done: make(chan struct{})}
 	cfg := registry.SharedConfig{
 		URL: server.URL(), Mesh: "mesh", Self: registry.Master{ID: id, Port: 1}, Ring: sharedRing(t), Listener: m, Logger: meshtest.Log(t, id),
 		Lease: time.Second, Grace: time.Minute, Renew: 50 * time.Millisecond, Audit: 100 * time.Millisecond,
@@ -137,7 +134,10 @@ func begin(t *testing.T, server *redistest.Server, id string, change ...func(*re
 	}
 	var ctx context.Context
 	ctx, m.cancel = context.WithCancel(context.Background())
-	go func() { m.done <- m.Run(ctx) }()
+	go func() {
+		defer close(m.done)
+		m.Run(ctx)
+	}()
 	t.Cleanup(m.end)
 	meshtest.Await(t, m.Ready(), id+" to know everything")
 	return m

@@ -8,6 +8,43 @@ const (
 	// ControlCancel asks a master to have a request under way ended: CancelRequest. The
 	// answer says that the node was told, not that it knew the request.
 	ControlCancel = "mesh.cancel"
+	// ControlMasters asks a master for all masters of the mesh: MastersPage.
+	ControlMasters = "mesh.masters"
+)
+
+// MasterWorker is what masters are called where they are named like peers: "@master/ID".
+// It is not a valid schema name.
+const MasterWorker = "@master"
+
+// MastersPage is the masters of the mesh, the one that answers first.
+type MastersPage struct {
+	Masters []MasterInfo `json:"masters"`
+}
+
+// MasterInfo is one master.
+type MasterInfo struct {
+	ID      string `json:"id" yaml:"id"` // "" of one that is alone
+	IP      string `json:"ip,omitempty" yaml:"ip,omitempty"`
+	Port    int    `json:"port,omitempty" yaml:"port,omitempty"`
+	Version string `json:"version,omitempty" yaml:"version,omitempty"`
+	Nodes   int    `json:"nodes" yaml:"nodes"` // declared at it
+	// Schema is the fingerprint of its schema. All masters ought to have the same.
+	Schema   string `json:"schema,omitempty" yaml:"schema,omitempty"`
+	UpMillis int64  `json:"up_ms" yaml:"up_ms"`
+	// State is "here" of the one that answers, "linked" of one that it is connected to,
+	// "unreachable" of another that is there, and "gone" of one that has ended or has not been
+	// heard of; its nodes are awaited elsewhere.
+	State string `json:"state" yaml:"state"`
+	// Registry is why the one that answers does not know what the others know at present.
+	Registry string `json:"registry,omitempty" yaml:"registry,omitempty"`
+}
+
+// The states of a MasterInfo.
+const (
+	MasterHere        = "here"
+	MasterLinked      = "linked"
+	MasterUnreachable = "unreachable"
+	MasterGone        = "gone"
 )
 
 // NodesRequest asks for the nodes from the given place in the list on.

@@ -31,7 +31,8 @@ const (
 // KeyOrder is a change of keys. However it is printed, it shows no key.
 type KeyOrder struct {
 	Op KeyOp `json:"op"`
-	// Peer is the "worker/variant" that the master passes the order to; "" is the master.
+	// Peer is the "worker/variant", or "@master/ID", that the master passes the order to; "" is
+	// the master itself.
 	Peer string `json:"peer,omitempty"`
 	// Fingerprint is the key's; "" for KeyList.
 	Fingerprint string `json:"fingerprint,omitempty"`
@@ -56,7 +57,7 @@ func DecodeKeyOrder(payload []byte) (KeyOrder, error) {
 	}
 	if o.Peer != "" {
 		worker, variant, _ := strings.Cut(o.Peer, "/")
-		if err := ValidWorker(worker); err != nil {
+		if err := ValidWorker(worker); err != nil && worker != MasterWorker {
 			return KeyOrder{}, badRequest("peer: %v", err)
 		}
 		if err := ValidVariant(variant); err != nil {

@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 )
 
@@ -24,6 +26,16 @@ func ValidCommand(s string) error { return schema.ValidCommand(s) }
 // and no property that every JavaScript object inherits.
 func ValidVariant(s string) error {
 	return validID("variant", s, MaxVariantLen, &variantBytes)
+}
+
+// DrawVariant makes up a name of a variant, or of a master: that of the host, if it may
+// stand in one, and six random characters.
+func DrawVariant(host string) string {
+	host, _, _ = strings.Cut(host, ".")
+	if ValidVariant(host) != nil || len(host) > 64 {
+		host = "node"
+	}
+	return host + "-" + uuid.NewString()[:6]
 }
 
 // ValidUID fails unless s may be the uid of a request: 1 to MaxUIDLen letters,
