@@ -199,8 +199,12 @@ func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
 	all := m.Nodes()
 	from := min(max(q.Offset, 0), len(all))
 	to := min(from+wire.PeersPerMessage, len(all))
-	return wire.Encode(wire.NodesPage{Nodes: all[from:to], Total: len(all)})
+	settling := m.shared == nil && time.Since(m.started) < settlingTime
+	return wire.Encode(wire.NodesPage{Nodes: all[from:to], Total: len(all), Settling: settling})
 }
+
+// settlingTime is how long nodes need, at most, to come back to a master that restarted.
+const settlingTime = 3 * time.Second
 
 // control answers the requests of meshctl peers to the master itself.
 func (s *session) control(msg wire.Message) error {

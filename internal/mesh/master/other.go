@@ -25,6 +25,8 @@ import (
 // passes on what operators here want of them.
 
 const (
+	// introduction is the time that another master has to hear of this one.
+	introduction = 1200 * time.Millisecond
 	// redial is the pause before another master is dialled again.
 	redial = 500 * time.Millisecond
 	// acquaint is how long another master may take to accept.
@@ -91,6 +93,7 @@ func (m *Master) keepOthers(ctx context.Context) error {
 // run keeps a link until ctx ends.
 func (o *otherMaster) run(ctx context.Context) {
 	var told string
+	pause.For(ctx, introduction)
 	for ctx.Err() == nil {
 		l, err := o.open(ctx)
 		if err == nil {

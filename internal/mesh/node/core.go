@@ -118,25 +118,26 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// listNodes asks the master for its list of nodes, page by page.
-func (c *core) listNodes(ctx context.Context) ([]wire.NodeInfo, error) {
-	nodes := []wire.NodeInfo{}
+// listNodes asks the master for its list of nodes, page by page. The list may be short
+// while the master is settling.
+func (c *core) listNodes(ctx context.Context) (nodes []wire.NodeInfo, settling bool, err error) {
+	nodes = []wire.NodeInfo{}
 	for {
 		payload, err := wire.Encode(wire.NodesRequest{Offset: len(nodes)})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		text, err := c.askMaster(ctx, wire.ControlNodes, payload)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		var page wire.NodesPage
 		if err := json.Unmarshal(text, &page); err != nil {
-			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the master's list of nodes: %v", err)}
+			return nil, false, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the master's list of nodes: %v", err)}
 		}
 		nodes = append(nodes, page.Nodes...)
 		if len(page.Nodes) == 0 || len(nodes) >= page.Total {
-			return nodes, nil
+			return nodes, page.Settling, nil
 		}
 	}
 }

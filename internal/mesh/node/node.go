@@ -182,7 +182,10 @@ func (n *Node) Call(ctx context.Context, target string, payload json.RawMessage,
 }
 
 // Nodes asks the master, which must be meshctl, for its list of nodes.
-func (n *Node) Nodes(ctx context.Context) ([]wire.NodeInfo, error) { return n.listNodes(ctx) }
+func (n *Node) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
+	nodes, _, err := n.listNodes(ctx)
+	return nodes, err
+}
 
 // Status is what the built-in status handler answers.
 func (n *Node) Status() handler.Status {

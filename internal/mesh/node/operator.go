@@ -20,6 +20,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // Operator is a connection of the command line: it asks the master who is there,
@@ -201,7 +202,8 @@ func (o *Operator) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
 	if o.javascript {
 		return nil, &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not list its nodes", Hint: "`meshctl ls` needs a meshctl master"}
 	}
-	return o.listNodes(ctx)
+	nodes, _, err := o.listNodes(ctx)
+	return nodes, err
 }
 
 // Masters lists the masters of the mesh, the one that this is connected to first.
@@ -293,15 +295,23 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 			return nil, rpc.AsError(err)
 		}
 	} else {
-		asked := time.Now()
-		nodes, err := o.listNodes(ctx)
-		if err != nil {
-			return nil, rpc.AsError(err)
+		for {
+			asked := time.Now()
+			nodes, settling, err := o.listNodes(ctx)
+			if err != nil {
+				return nil, rpc.AsError(err)
+			}
+			present = o.roster.learn(nodes, asked).byWorker[worker]
+			if len(present) > 0 || !settling || !pause.For(ctx, settlingLook) {
+				break
+			}
 		}
-		present = o.roster.learn(nodes, asked).byWorker[worker]
 	}
 	return slices.Clone(selected(present, sel)), nil
 }
+
+// settlingLook is the pause before a master that has just started is asked again.
+const settlingLook = 100 * time.Millisecond
 
 // selected shares the memory of present where everybody is selected.
 func selected(present []wire.Peer, sel route.Selection) []wire.Peer {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 // An operator remembers who is there for a second; no call may fail for that.
@@ -74,4 +75,30 @@ func TestOperatorKeepsOpeningForOtherCallers(t *testing.T) {
 	}
 	giveUp()
 	calls.Wait()
+}
+
+// A master that has just started knows nobody yet: an operator waits a moment for the nodes
+// that are on their way back to it, and not longer than its deadline.
+func TestOperatorWaitsForAMasterThatSettles(t *testing.T) {
+	m := meshtest.New(t, shop)
+	op := m.Operator()
+	result := make(chan error, 1)
+	begun := time.Now()
+	go func() {
+		_, err := op.Call(context.Background(), "billing.echo", nil, node.CallOptions{Timeout: 30 * time.Second})
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		t.Fatalf("it did not wait: %v after %s", err, time.Since(begun))
+	case <-time.After(100 * time.Millisecond):
+	}
+	m.Join("billing", "b1")
+	if err := meshtest.Await(t, result, "the call to end"); err != nil {
+		t.Error(err)
+	}
+	_, err := op.Call(context.Background(), "mailer.send", nil, node.CallOptions{Timeout: 300 * time.Millisecond})
+	if wire.CodeOf(err) != wire.CodeNoVariant {
+		t.Errorf("without anybody: %v", err)
+	}
 }

@@ -241,7 +241,8 @@ func (s *Shared) cannotRead(what, name, sealed string, err error) {
 		f.unread = make(map[string]string)
 	}
 	f.unread[name] = sealed
-	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200q", name), "error", err)
+	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200q", name), "error", err,
+		"hint", "does another mesh have the same --mesh in this Redis, or does this master lack a key (meshctl keys list)?")
 }
 
 // missing looks for nodes that were there and that Redis does not know any more, though

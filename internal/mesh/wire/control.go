@@ -56,6 +56,9 @@ type NodesRequest struct {
 type NodesPage struct {
 	Nodes []NodeInfo `json:"nodes"`
 	Total int        `json:"total"`
+	// Settling says that the master has just started, and that nodes may still be on their
+	// way back to it.
+	Settling bool `json:"settling,omitempty"`
 }
 
 // CancelRequest names a request under way, and a node that takes part in it.
