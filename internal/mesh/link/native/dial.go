@@ -33,8 +33,7 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	defer cancel()
 	var connected atomic.Bool
 	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, network, addr)
+		c, err := cfg.Connect(ctx, network, addr)
 		connected.Store(err == nil)
 		return c, err
 	}
@@ -113,11 +112,11 @@ func greet(ctx context.Context, ws *websocket.Conn, cfg Config) (*session, error
 }
 
 // Served asks whether whoever answers HTTP at addr serves native links. It blocks until
-// there is an answer or ctx ends, and only a nil error makes the answer certain. It speaks
-// TLS like secure, or plainly where that is nil.
-func Served(ctx context.Context, addr string, secure *tls.Config) (bool, error) {
+// there is an answer or ctx ends, and only a nil error makes the answer certain. Of cfg it
+// needs what Dial would connect with.
+func Served(ctx context.Context, addr string, cfg Config) (bool, error) {
 	scheme := "http://"
-	if secure != nil {
+	if cfg.TLS != nil {
 		scheme = "https://"
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+addr+Path, nil)
@@ -125,7 +124,7 @@ func Served(ctx context.Context, addr string, secure *tls.Config) (bool, error) 
 		return false, err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: cfg.TLS, DialContext: cfg.Connect},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
