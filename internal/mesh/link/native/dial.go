@@ -32,9 +32,14 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Handshake)
 	defer cancel()
 	var connected atomic.Bool
-	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
+	stop := func() bool { return true }
+	connect := func(_ context.Context, network, addr string) (net.Conn, error) {
 		c, err := cfg.Connect(ctx, network, addr)
-		connected.Store(err == nil)
+		if err == nil {
+			connected.Store(true)
+			// The WebSocket library heeds ctx's deadline while it waits, but no cancellation.
+			stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+		}
 		return c, err
 	}
 	dialer := websocket.Dialer{NetDialContext: connect, ReadBufferSize: 4096, WriteBufferSize: frameSize + chunkSize + 2048, WriteBufferPool: &writeBuffers, TLSClientConfig: cfg.TLS}
@@ -43,6 +48,9 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 		scheme = "wss://"
 	}
 	ws, resp, err := dialer.DialContext(ctx, scheme+addr+Path, nil)
+	if err != nil {
+		stop()
+	}
 	failure := certs.WantsTLS(resp)
 	if err != nil && failure == nil {
 		failure = certs.Diagnose(err)
@@ -58,10 +66,11 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	case err != nil && ctx.Err() == nil && connected.Load():
 		// A JavaScript server drops upgrades that it does not know without an answer.
 		return nil, fmt.Errorf("%w: %w", ErrNotServed, err)
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, err)
 	}
-	stop := context.AfterFunc(ctx, func() { hangUp(ws) })
 	l, err := greet(ctx, ws, cfg)
 	if !stop() && err == nil {
 		err = ctx.Err()
