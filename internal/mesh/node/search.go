@@ -1,0 +1,315 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/certs"
+	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+)
+
+// How a master is found among several. One that refuses connections costs nothing, one
+// that does not answer costs the others a stagger: then the next is tried beside it, and
+// whoever answers first is taken. What is under way outlives a round, so that those
+// that refuse are asked again while those that are silent still may answer.
+
+// stagger is how long one address may keep the next one waiting.
+const stagger = time.Second
+
+// contact is a connection to a master.
+type contact struct {
+	link link.Link
+	at   endpoint
+}
+
+// search is the search for one master. It is for one goroutine.
+type search struct {
+	masters *masters
+	dial    func(context.Context, candidate) (contact, error)
+	wg      *sync.WaitGroup // of the connections that are being opened and closed
+	log     *slog.Logger
+
+	ctx     context.Context // of those
+	stop    context.CancelFunc
+	running map[candidate]bool
+	results chan dialed
+
+	// Of a round.
+	queue    []candidate
+	began    int // how many of the queue were begun with
+	failures []failure
+}
+
+// dialed is what came of one candidate.
+type dialed struct {
+	candidate
+	contact
+	err error
+}
+
+// lookedUp is what came of one name.
+type lookedUp struct {
+	masterName
+	found []candidate
+	err   error
+}
+
+// failure is why a master could not be used.
+type failure struct {
+	where string
+	err   error
+}
+
+// search begins the search for a master. ctx bounds it; end has to be called.
+func (c *core) search(ctx context.Context) *search {
+	s := &search{masters: c.masters, dial: c.dialMaster, wg: &c.retiring, log: c.log, running: make(map[candidate]bool), results: make(chan dialed)}
+	s.ctx, s.stop = context.WithCancel(ctx)
+	return s
+}
+
+// end gives up what is under way.
+func (s *search) end() { s.stop() }
+
+// round tries each candidate once, but for those that were begun with in a former round.
+// take is given connections until it keeps one, by returning nil; the others are
+// closed. A patient round ends when all have failed or ctx ends; another one does not
+// wait for those that are silent. The error is that of the only candidate, or one that
+// tells of all of them; or take's if no other master could do better.
+func (s *search) round(ctx context.Context, patient bool, take func(contact) error) error {
+	s.queue, s.began, s.failures = nil, 0, nil
+	names := s.lookUp()
+	asked := len(s.masters.list)
+	turn := time.NewTimer(stagger)
+	defer turn.Stop()
+	// The first one waits until all names are known, or else numbers would always go
+	// before names.
+	free, waited := false, false
+	for {
+		if (free || waited) && s.next() {
+			free, waited = false, false
+			turn.Reset(stagger)
+		}
+		switch all := asked == 0 && len(s.queue) == 0; {
+		case all && len(s.running) == 0:
+			return tell(s.failures)
+		case all && waited && !patient:
+			return s.silent()
+		}
+		select {
+		case r := <-names:
+			asked--
+			s.learn(r)
+			free = free || asked == 0 && s.began == 0
+		case d := <-s.results:
+			delete(s.running, d.candidate)
+			if d.err == nil {
+				s.masters.used(d.candidate)
+				if d.err = take(d.contact); d.err == nil {
+					return nil
+				}
+				s.wg.Go(func() { d.link.Close(d.err) })
+				if final(d.err) {
+					return d.err
+				}
+			}
+			s.fail(d.at.String(), d.err)
+			free = true
+		case <-turn.C:
+			waited = true
+		case <-ctx.Done():
+			return s.silent()
+		}
+	}
+}
+
+// final tells whether no other master is to be asked after an error of take.
+func final(err error) bool {
+	return wire.CodeOf(err) == wire.CodeReplaced || errors.Is(err, errLeaving)
+}
+
+// lookUp asks for the addresses of all names at once.
+func (s *search) lookUp() <-chan lookedUp {
+	names := make(chan lookedUp, len(s.masters.list)) // nobody may be left to receive
+	for _, name := range s.masters.list {
+		s.wg.Go(func() {
+			found, err := s.masters.resolve(s.ctx, name)
+			names <- lookedUp{name, found, err}
+		})
+	}
+	return names
+}
+
+// learn queues the addresses of a name.
+func (s *search) learn(r lookedUp) {
+	if r.err == nil && len(r.found) == 0 {
+		r.err = errors.New("the name has no addresses")
+	}
+	if r.err != nil {
+		s.fail(r.masterName.String(), unreachable(r.masterName.String(), r.err))
+		return
+	}
+	for _, c := range r.found {
+		if !s.running[c] {
+			s.queue = append(s.queue, c)
+		}
+	}
+	s.masters.order(s.queue)
+	if room := max(0, maxAddresses-s.began-len(s.running)); len(s.queue) > room {
+		s.masters.cut.Do(func() {
+			s.log.Warn("the masters' names stand for too many addresses; some are never tried", "at_most", maxAddresses)
+		})
+		s.queue = s.queue[:room]
+	}
+}
+
+// next begins with the next candidate, and reports false when there is none.
+func (s *search) next() bool {
+	if len(s.queue) == 0 {
+		return false
+	}
+	c := s.queue[0]
+	s.queue = s.queue[1:]
+	s.began++
+	s.running[c] = true
+	s.wg.Go(func() {
+		got, err := s.dial(s.ctx, c)
+		select {
+		case s.results <- dialed{c, got, err}:
+		case <-s.ctx.Done():
+			if err == nil {
+				got.link.Close(errUnneeded)
+			}
+		}
+	})
+	return true
+}
+
+var errUnneeded = errors.New("another master answered first")
+
+func (s *search) fail(where string, err error) {
+	var e *dialError
+	if errors.As(err, &e) {
+		where = e.where
+	}
+	s.failures = append(s.failures, failure{where, err})
+}
+
+// silent is the error of a round that ends although some have not answered.
+func (s *search) silent() error {
+	var at []string
+	for c := range s.running {
+		at = append(at, c.String())
+	}
+	slices.Sort(at)
+	for _, where := range at {
+		s.fail(where, unreachable(where, errNoAnswer))
+	}
+	for _, c := range s.queue {
+		s.fail(c.String(), unreachable(c.String(), errNotTried))
+	}
+	if len(s.failures) == 0 { // not one name has been looked up
+		for _, name := range s.masters.list {
+			s.fail(name.String(), unreachable(name.String(), errNoAnswer))
+		}
+	}
+	return tell(s.failures)
+}
+
+var (
+	errNoAnswer = errors.New("no answer in time")
+	errNotTried = errors.New("there was no time left to ask")
+)
+
+// dialError is why an address is no use: as it is told where there is no other, and as a
+// reason among several.
+type dialError struct {
+	alone  *wire.Error
+	where  string
+	reason error
+}
+
+func (e *dialError) Error() string   { return e.alone.Error() }
+func (e *dialError) Unwrap() []error { return []error{e.alone, e.reason} }
+
+func unreachable(where string, err error) *dialError {
+	return &dialError{&wire.Error{
+		Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", where, err),
+		Hint: hintOf(err, "check that it runs and that --master names it"),
+	}, where, err}
+}
+
+// tell makes one error of what became of all candidates.
+func tell(failures []failure) error {
+	if len(failures) == 1 {
+		var e *dialError
+		if errors.As(failures[0].err, &e) {
+			return e.alone
+		}
+		return failures[0].err
+	}
+	// One reason each, with all places; the reason that tells most comes first.
+	byReason := make(map[string][]string)
+	var reasons []string
+	telling := failures[0].err
+	for _, f := range failures {
+		if weight(f.err) > weight(telling) {
+			telling = f.err
+		}
+		r := reason(f.err)
+		if byReason[r] == nil {
+			reasons = append(reasons, r)
+		}
+		byReason[r] = append(byReason[r], f.where)
+	}
+	first := reason(telling)
+	reasons = append([]string{first}, slices.DeleteFunc(reasons, func(r string) bool { return r == first })...)
+	for i, r := range reasons {
+		reasons[i] = r + " at " + strings.Join(byReason[r], ", ")
+	}
+	told := &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Hint: "check that one runs and that --master names it"}
+	head := "no master answers: "
+	var e *wire.Error
+	if errors.As(telling, &e) {
+		told.Code, told.Temporary = e.Code, e.Temporary
+		if weight(telling) > 0 {
+			told.Hint, head = e.Hint, "no master can be used: "
+		}
+	}
+	told.Message = head + strings.Join(reasons, "; ")
+	return told
+}
+
+func reason(err error) string {
+	var dial *dialError
+	if errors.As(err, &dial) {
+		return plain(dial.reason).Error()
+	}
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
+}
+
+// weight is how much an error says about what somebody has to do.
+func weight(err error) int {
+	var failure *certs.Failure
+	switch code := wire.CodeOf(err); {
+	case code == wire.CodeKeyMismatch:
+		return 4
+	case code == wire.CodeDenied:
+		return 3
+	case code != wire.CodeUnreachable && code != "":
+		return 2
+	case errors.As(err, &failure):
+		return 1
+	}
+	return 0
+}
