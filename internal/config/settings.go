@@ -167,7 +167,7 @@ func Settings() []Setting {
 			Usage: "private key, instead of a keys file"},
 
 		{Key: "master", Kind: KindString, Default: "127.0.0.1", Env: []string{"MASTER_HOST"}, Commands: dial, Check: checkMaster, Example: "m1.example.com:4000,m2.example.com:4000",
-			Usage: "`host[:port]` of the master, or several with commas between, of which one is used at a time; a name stands for all its addresses; without a port discovery is asked (or MASTER_SOCKET_PORT is taken)"},
+			Usage: "`host[:port]` of the master, or several with commas between; one is used at a time; without a port discovery is asked (or MASTER_SOCKET_PORT is taken)"},
 		{Key: "host", Kind: KindString, Commands: servers, Check: checkHost,
 			Usage: "`address` to listen on; empty is every interface"},
 		{Key: "port", Short: "p", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"MASTER_SOCKET_PORT"}, Commands: []string{CmdServeMaster},

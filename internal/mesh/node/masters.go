@@ -82,6 +82,7 @@ type masters struct {
 
 	mu    sync.Mutex
 	after uint64            // the rank of the one that was used last
+	many  bool              // whether there was another one when it was found
 	plain map[endpoint]bool // of those used, whether they last turned out not to serve native links
 }
 
@@ -160,6 +161,20 @@ func (m *masters) used(c candidate) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.after = m.rank(c)
+}
+
+// noteMany notes whether there are several.
+func (m *masters) noteMany(many bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.many = many
+}
+
+// others tells whether there may be another master than the one used last.
+func (m *masters) others() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.many
 }
 
 // notePlain notes whether a master serves no native links, and tells what was known.

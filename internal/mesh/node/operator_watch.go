@@ -28,7 +28,7 @@ const (
 
 // Watcher is a live inspect.Source, and the inspect.Control of the same mesh. When the
 // master goes it says so in a Status and connects to the next one, or again, for as long as
-// it takes: at once at first, every two seconds later. Calls go on over links that are there.
+// it takes: within 100 ms at first, every two seconds later. Calls go on over links that are there.
 type Watcher struct {
 	op      *Operator
 	updates watched
@@ -139,7 +139,7 @@ func (w *Watcher) run(ctx context.Context, talk *watchTalk) {
 		case <-ctx.Done():
 			return
 		}
-		talk = w.reconnect(ctx, talk, time.Since(began) >= settled)
+		talk = w.reconnect(ctx, talk, time.Since(began) >= settled && w.op.masters.others())
 	}
 }
 

@@ -155,6 +155,7 @@ func (s *search) learn(r lookedUp) {
 		s.fail(r.masterName.String(), unreachable(r.masterName.String(), r.err))
 		return
 	}
+	s.masters.noteMany(len(s.masters.list) > 1 || len(r.found) > 1)
 	for _, c := range r.found {
 		if !s.running[c] {
 			s.queue = append(s.queue, c)

@@ -26,7 +26,7 @@ const staleAfter = 30 * time.Second
 
 const (
 	// settled is how long a link to a master has to last for its end to be no failure to
-	// come in: then the next master is tried at once.
+	// come in: then the next master, if there are several, is tried at once.
 	settled = time.Second
 	// sameComplaint is what lies at least between two equal lines about masters in the log.
 	sameComplaint = 5 * time.Second
@@ -52,10 +52,13 @@ func (n *Node) uplink(ctx context.Context) error {
 			return nil
 		case wire.CodeOf(err) == wire.CodeReplaced:
 			return replaced(err)
-		case time.Since(began) >= settled:
+		case time.Since(began) >= settled && n.masters.others():
 			wait.Reset()
-			n.log.Warn("lost the master", "master", n.master.at.Load().String(), "error", err)
+			n.log.Warn("lost the master; going to another", "master", n.master.at.Load().String(), "error", err)
 		default:
+			if time.Since(began) >= settled {
+				wait.Reset()
+			}
 			pauseFor := n.uplinkPause(wait, err)
 			n.complain(err, pauseFor)
 			pause.For(ctx, pauseFor)
