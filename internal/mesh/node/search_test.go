@@ -107,19 +107,19 @@ func addrs(ips ...string) (as []netip.Addr) {
 
 func TestSearchFindsWhoAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
-		net    network
+		net    *network
 		list   string
 		within time.Duration
 		want   string
 	}{
-		"the only one":           {network{answers: map[string]time.Duration{"10.0.0.1:1": 0}}, "10.0.0.1:1", 0, "10.0.0.1:1"},
-		"others refuse":          {network{answers: map[string]time.Duration{"10.0.0.3:1": 0}}, "10.0.0.1:1,10.0.0.2:1,10.0.0.3:1", 0, "10.0.0.3:1"},
-		"another one is silent":  {network{answers: map[string]time.Duration{"10.0.0.1:1": silent, "10.0.0.2:1": 0}}, "10.0.0.1:1,10.0.0.2:1", stagger, "10.0.0.2:1"},
-		"all but one are silent": {network{answers: map[string]time.Duration{"10.0.0.1:1": silent, "10.0.0.2:1": silent, "10.0.0.3:1": 0}}, "10.0.0.1:1,10.0.0.2:1,10.0.0.3:1", 2 * stagger, "10.0.0.3:1"},
-		"a name's last address":  {network{answers: map[string]time.Duration{"m:1 (10.0.0.3)": 0}, names: map[string][]netip.Addr{"m": addrs("10.0.0.1", "10.0.0.2", "::ffff:10.0.0.3")}}, "m:1", 0, "m:1 (10.0.0.3)"},
-		"a name nobody knows":    {network{answers: map[string]time.Duration{"10.0.0.1:1": 0}}, "m:1,10.0.0.1:1", 0, "10.0.0.1:1"},
-		"a name that takes long": {network{answers: map[string]time.Duration{"10.0.0.1:1": 0}, slow: "m"}, "m:1,10.0.0.1:1", stagger, "10.0.0.1:1"},
-		"the only one is slow":   {network{answers: map[string]time.Duration{"10.0.0.1:1": 4 * time.Second}}, "10.0.0.1:1,10.0.0.2:1", 4 * time.Second, "10.0.0.1:1"},
+		"the only one":           {&network{answers: map[string]time.Duration{"10.0.0.1:1": 0}}, "10.0.0.1:1", 0, "10.0.0.1:1"},
+		"others refuse":          {&network{answers: map[string]time.Duration{"10.0.0.3:1": 0}}, "10.0.0.1:1,10.0.0.2:1,10.0.0.3:1", 0, "10.0.0.3:1"},
+		"another one is silent":  {&network{answers: map[string]time.Duration{"10.0.0.1:1": silent, "10.0.0.2:1": 0}}, "10.0.0.1:1,10.0.0.2:1", stagger, "10.0.0.2:1"},
+		"all but one are silent": {&network{answers: map[string]time.Duration{"10.0.0.1:1": silent, "10.0.0.2:1": silent, "10.0.0.3:1": 0}}, "10.0.0.1:1,10.0.0.2:1,10.0.0.3:1", 2 * stagger, "10.0.0.3:1"},
+		"a name's last address":  {&network{answers: map[string]time.Duration{"m:1 (10.0.0.3)": 0}, names: map[string][]netip.Addr{"m": addrs("10.0.0.1", "10.0.0.2", "::ffff:10.0.0.3")}}, "m:1", 0, "m:1 (10.0.0.3)"},
+		"a name nobody knows":    {&network{answers: map[string]time.Duration{"10.0.0.1:1": 0}}, "m:1,10.0.0.1:1", 0, "10.0.0.1:1"},
+		"a name that takes long": {&network{answers: map[string]time.Duration{"10.0.0.1:1": 0}, slow: "m"}, "m:1,10.0.0.1:1", stagger, "10.0.0.1:1"},
+		"the only one is slow":   {&network{answers: map[string]time.Duration{"10.0.0.1:1": 4 * time.Second}}, "10.0.0.1:1,10.0.0.2:1", 4 * time.Second, "10.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 20 { // orders are drawn
