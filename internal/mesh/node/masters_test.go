@@ -3,6 +3,7 @@ package node
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -61,4 +62,25 @@ func FuzzSplitMasters(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A master that comes back is found within two seconds, however long it was away, and
+// whatever the others said meanwhile.
+func TestPauseBetweenRounds(t *testing.T) {
+	wait := newBackoff()
+	for range 20 {
+		nextPause(wait, maxPause)
+	}
+	for range 200 {
+		if p := nextPause(wait, maxUplinkPause); p > 1300*time.Millisecond || p < 70*time.Millisecond {
+			t.Fatalf("%s between two rounds", p)
+		}
+	}
+	longest := time.Duration(0)
+	for range 200 {
+		longest = max(longest, nextPause(wait, maxPause))
+	}
+	if longest < 3*time.Second || longest > 6500*time.Millisecond {
+		t.Errorf("at most %s between two rounds of refusals", longest)
+	}
 }

@@ -59,7 +59,7 @@ func (n *Node) uplink(ctx context.Context) error {
 			if time.Since(began) >= settled {
 				wait.Reset()
 			}
-			pauseFor := n.uplinkPause(wait, err)
+			pauseFor := nextPause(wait, maxPause)
 			n.complain(err, pauseFor)
 			pause.For(ctx, pauseFor)
 		}
@@ -97,7 +97,11 @@ func (n *Node) enter(ctx context.Context, wait *backoff.ExponentialBackOff) (l l
 			return nil, replaced(err)
 		}
 		// Rounds are that far apart, however long they take.
-		pauseFor := max(0, n.uplinkPause(wait, err)-time.Since(began))
+		longest := maxPause
+		if s.unanswered() {
+			longest = maxUplinkPause
+		}
+		pauseFor := max(0, nextPause(wait, longest)-time.Since(began))
 		if text := err.Error(); text != said || time.Since(saidAt) >= sameComplaint {
 			said, saidAt = text, time.Now()
 			n.complain(err, pauseFor)
@@ -107,14 +111,10 @@ func (n *Node) enter(ctx context.Context, wait *backoff.ExponentialBackOff) (l l
 	return nil, nil
 }
 
-// uplinkPause is what lies between two rounds. Where nobody answers it is short, as a
-// master that comes back is to have everybody back soon; whoever is refused has to be
+// nextPause is what lies between two rounds. Where a master does not answer it is short, as
+// one that comes back is to have everybody back soon; whoever is refused by all has to be
 // helped first.
-func (n *Node) uplinkPause(wait *backoff.ExponentialBackOff, err error) time.Duration {
-	longest := maxPause
-	if wire.CodeOf(err) == wire.CodeUnreachable {
-		longest = maxUplinkPause
-	}
+func nextPause(wait *backoff.ExponentialBackOff, longest time.Duration) time.Duration {
 	if longest < wait.MaxInterval {
 		wait.Reset()
 	}
