@@ -62,7 +62,7 @@ type Config struct {
 
 	Schema        string `mapstructure:"schema"`
 	KeysFile      string `mapstructure:"keys"`
-	Master        string `mapstructure:"master"` // with the port of MASTER_SOCKET_PORT where it had none
+	Master        string `mapstructure:"master"` // one or several, with the port of MASTER_SOCKET_PORT where it had none
 	Host          string `mapstructure:"host"`
 	Port          int    `mapstructure:"port"`
 	DiscoveryPort int    `mapstructure:"discovery-port"`
@@ -248,19 +248,28 @@ func effective(v *viper.Viper, s Setting, sources map[string]string, env Environ
 	return Value{s.Key, text, source}
 }
 
-// joinMasterPort gives the master the port of MASTER_SOCKET_PORT where it has none,
+// joinMasterPort gives the masters the port of MASTER_SOCKET_PORT where they have none,
 // as nodes of the JavaScript library take the two.
 func (c *Config) joinMasterPort() {
-	host, port, err := node.SplitMaster(c.Master)
+	entries, err := node.SplitMasters(c.Master)
 	text, name := c.env.env("MASTER_SOCKET_PORT")
-	if err != nil || port != 0 || name == "" {
+	if err != nil || name == "" {
 		return
 	}
 	// "0" is how a deployment says that its master has no fixed port.
 	if n, err := strconv.Atoi(text); err != nil || n == 0 {
 		return
 	}
-	c.Master = net.JoinHostPort(host, text)
+	joined := false
+	for i, e := range entries {
+		if host, port, err := node.SplitMaster(e); err == nil && port == 0 {
+			entries[i], joined = net.JoinHostPort(host, text), true
+		}
+	}
+	if !joined {
+		return
+	}
+	c.Master = strings.Join(entries, ",")
 	for i := range c.values {
 		if v := &c.values[i]; v.Key == "master" {
 			v.Value = c.Master

@@ -143,6 +143,9 @@ func TestEnvironmentOfJavaScriptDeployments(t *testing.T) {
 		{"own name first", map[string]string{"MASTER_HOST": "m.example", "MESHCTL_MASTER": "n.example:1"}, nil, "n.example:1"},
 		{"flag with a port", map[string]string{"MASTER_SOCKET_PORT": "4000"}, []string{"--master", "f.example:5"}, "f.example:5"},
 		{"flag without a port", map[string]string{"MASTER_SOCKET_PORT": "4000"}, []string{"--master", "f.example"}, "f.example:4000"},
+		{"several", map[string]string{"MASTER_HOST": "m.example, n.example", "MASTER_SOCKET_PORT": "4000"}, nil, "m.example:4000,n.example:4000"},
+		{"several, one with a port", map[string]string{"MASTER_SOCKET_PORT": "4000"}, []string{"--master", "f.example:5,::1"}, "f.example:5,[::1]:4000"},
+		{"several with ports", map[string]string{"MASTER_SOCKET_PORT": "4000"}, []string{"--master", "f.example:5, g.example:6"}, "f.example:5, g.example:6"},
 		{"IPv6", map[string]string{"MASTER_HOST": "fd00::1", "MASTER_SOCKET_PORT": "4000"}, nil, "[fd00::1]:4000"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

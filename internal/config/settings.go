@@ -166,8 +166,8 @@ func Settings() []Setting {
 		{Key: "private-key", Kind: KindString, Secret: true, Commands: all,
 			Usage: "private key, instead of a keys file"},
 
-		{Key: "master", Kind: KindString, Default: "127.0.0.1", Env: []string{"MASTER_HOST"}, Commands: dial, Check: checkMaster, Example: "mesh.example.com:4000",
-			Usage: "`host[:port]` of the master; without a port its discovery is asked (or MASTER_SOCKET_PORT is taken)"},
+		{Key: "master", Kind: KindString, Default: "127.0.0.1", Env: []string{"MASTER_HOST"}, Commands: dial, Check: checkMaster, Example: "m1.example.com:4000,m2.example.com:4000",
+			Usage: "`host[:port]` of the master, or several with commas between; one is used at a time; without a port discovery is asked (or MASTER_SOCKET_PORT is taken)"},
 		{Key: "host", Kind: KindString, Commands: servers, Check: checkHost,
 			Usage: "`address` to listen on; empty is every interface"},
 		{Key: "port", Short: "p", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"MASTER_SOCKET_PORT"}, Commands: []string{CmdServeMaster},
@@ -272,13 +272,19 @@ func checkHeartbeat(text string) error {
 
 func checkMeshName(text string) error { return schema.ValidWorker(text) }
 
-// checkMaster accepts HOST[:PORT].
+// checkMaster accepts HOST[:PORT], and several with commas between.
 func checkMaster(text string) error {
-	host, _, err := node.SplitMaster(text)
+	entries, err := node.SplitMasters(text)
 	if err != nil {
 		return err
 	}
-	return checkHost(host)
+	for _, e := range entries {
+		host, _, _ := node.SplitMaster(e) // it was checked
+		if err := checkHost(host); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkHost(text string) error {

@@ -58,6 +58,8 @@ func TestValidate(t *testing.T) {
 		{"max-payload", "1MiB", true}, {"max-payload", "65536", true}, {"max-payload", "1", false}, {"max-payload", "9999999999GiB", false}, {"max-payload", "1.5MiB", false},
 		{"master", "a.example", true}, {"master", "a.example:80", true}, {"master", "[::1]:80", true}, {"master", "::1", true},
 		{"master", "a.example:0", false}, {"master", "a.example:99999", false}, {"master", "http://a.example", false}, {"master", ":80", false}, {"master", "a b", false},
+		{"master", "a.example,b.example:80, ::1,[::1]:80", true}, {"master", "a,,b", false}, {"master", "a,", false}, {"master", "a,b:0", false},
+		{"master", "a,http://b", false}, {"master", "a,b c", false}, {"master", strings.Repeat("a,", 16) + "a", false},
 		{"host", "0.0.0.0", true}, {"host", "::", true}, {"host", "0.0.0.0:80", false},
 		{"http", ":9090", true}, {"http", "127.0.0.1:0", true}, {"http", "127.0.0.1", false}, {"http", ":x", false},
 		{"log-level", "trace", true}, {"log-level", "TRACE", false}, {"log-format", "xml", false},

@@ -26,8 +26,11 @@ type Config struct {
 	Worker  string
 	Variant string // default: drawn at random ("host name-xxxx")
 
-	Master        string // HOST[:PORT]; default 127.0.0.1; no port asks discovery
-	DiscoveryPort int    // where to ask; default DefaultDiscoveryPort
+	// Master is HOST[:PORT], or several with commas between; default 127.0.0.1; no port asks
+	// discovery. A name stands for all its addresses. One master is used at a time, drawn at
+	// random, and another one when it goes.
+	Master        string
+	DiscoveryPort int // where to ask; default DefaultDiscoveryPort
 
 	Host      string // address that the mesh server binds; "" is every interface
 	MeshPort  int    // 0 picks a free port

@@ -36,11 +36,11 @@ type core struct {
 	peers   peers
 	gate    *identity.Gate
 	server  *rpc.Server
-	master  masterLink
-	// retiring are the goroutines that let go of links under former keys.
+	masters *masters   // where they may be
+	master  masterLink // to the one in use
+	// retiring are the goroutines that let go of links under former keys, and of connections
+	// to masters that another one was preferred to.
 	retiring sync.WaitGroup
-	// plainMaster is set when the master last turned out not to serve native links.
-	plainMaster atomic.Bool
 
 	// work is what requests under way live on; it ends when they have to.
 	work context.Context
@@ -62,7 +62,7 @@ type core struct {
 // masterLink is the link to the master, when there is one.
 type masterLink struct {
 	link    atomic.Pointer[link.Link]
-	addr    atomic.Pointer[string] // where it was last dialled
+	at      atomic.Pointer[endpoint] // where it leads, or led
 	pending rpc.Pending
 }
 
@@ -73,13 +73,17 @@ func newCore(cfg Config) (*core, error) {
 			return nil, fmt.Errorf("check keys: %w", err)
 		}
 	}
+	setDefault(&cfg.Master, "127.0.0.1")
+	masters, err := newMasters(cfg.Master)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Variant == "" {
 		cfg.Variant = drawVariant()
 	}
 	if err := wire.ValidVariant(cfg.Variant); err != nil {
 		return nil, fmt.Errorf("check variant: %w", err)
 	}
-	setDefault(&cfg.Master, "127.0.0.1")
 	setDefault(&cfg.DiscoveryPort, DefaultDiscoveryPort)
 	setDefault(&cfg.MaxPayload, wire.DefaultMaxPayload)
 	setDefault(&cfg.MaxInFlight, 4096)
@@ -89,7 +93,7 @@ func newCore(cfg Config) (*core, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &core{
-		cfg: cfg, log: cfg.Logger, ring: cfg.Ring, gate: identity.NewGate(cfg.Issuer),
+		cfg: cfg, log: cfg.Logger, ring: cfg.Ring, masters: masters, gate: identity.NewGate(cfg.Issuer),
 		self: wire.Peer{Worker: cfg.Worker, Variant: cfg.Variant, Meshctl: &wire.Extra{
 			Protocol: wire.ProtocolVersion, Version: cfg.Version, Instance: uuid.NewString(), Started: time.Now().UnixMilli(),
 		}},
@@ -111,10 +115,16 @@ func setDefault[T comparable](v *T, otherwise T) {
 	}
 }
 
+const (
+	maxPause = 5 * time.Second
+	// maxUplinkPause is what lies at most between two tries to reach a master, ±30%.
+	maxUplinkPause = time.Second
+)
+
 // newBackoff waits 100 ms before the second try, and up to 5 s, with jitter.
 func newBackoff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = 100*time.Millisecond, 5*time.Second, 2, 0.3
+	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = 100*time.Millisecond, maxPause, 2, 0.3
 	return b
 }
 

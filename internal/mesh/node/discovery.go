@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,50 +20,11 @@ import (
 // discoveryTimeout bounds one question for the master's port, as in the original.
 const discoveryTimeout = 2 * time.Second
 
-// masterAddress gives host:port of the master, asking discovery when no port is
-// configured. Errors are *wire.Error: unreachable or key_mismatch.
-func (c *core) masterAddress(ctx context.Context) (string, error) {
-	host, port, err := SplitMaster(c.cfg.Master)
-	if err != nil {
-		return "", err
-	}
-	if port == 0 {
-		if port, err = c.discover(ctx, host); err != nil {
-			return "", err
-		}
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port)), nil
-}
-
-// SplitMaster takes HOST[:PORT] apart; port is 0 when there is none. An IPv6 address
-// may stand bare or in brackets; with a port it needs them.
-func SplitMaster(s string) (host string, port int, err error) {
-	bad := &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("bad master address %q", s), Hint: "write HOST or HOST:PORT"}
-	if ip := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"); net.ParseIP(ip) != nil {
-		return ip, 0, nil
-	}
-	if !strings.Contains(s, ":") {
-		if s == "" {
-			return "", 0, bad
-		}
-		return s, 0, nil
-	}
-	host, text, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return "", 0, bad
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 1 || port > 65535 {
-		return "", 0, bad
-	}
-	return host, port, nil
-}
-
-// discover asks the discovery port of a host for the master's port, with the used key and
-// then with others that this end accepts.
-func (c *core) discover(ctx context.Context, host string) (port int, err error) {
+// discover asks a discovery port for the master's port, with the used key and then with
+// others that this end accepts. Errors are *dialError: unreachable or key_mismatch.
+func (c *core) discover(ctx context.Context, at endpoint) (port int, err error) {
 	for _, k := range c.ring.Keys() {
-		if port, err = c.discoverWith(ctx, host, k); !isMismatch(err) {
+		if port, err = c.discoverWith(ctx, at, k); !isMismatch(err) {
 			break
 		}
 	}
@@ -72,28 +32,27 @@ func (c *core) discover(ctx context.Context, host string) (port int, err error) 
 }
 
 // discoverWith asks with one key: PROTOCOL section 5.
-func (c *core) discoverWith(ctx context.Context, host string, key *seal.Key) (int, error) {
+func (c *core) discoverWith(ctx context.Context, at endpoint, key *seal.Key) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	addr := net.JoinHostPort(host, strconv.Itoa(c.cfg.DiscoveryPort))
 	unreachable := func(err error) error {
-		return &wire.Error{
+		return &dialError{&wire.Error{
 			Code: wire.CodeUnreachable, Temporary: true,
-			Message: fmt.Sprintf("no master found: ask discovery at %s: %v", addr, plain(err)),
+			Message: fmt.Sprintf("no master found: ask discovery at %s: %v", at, plain(err)),
 			Hint:    hintOf(err, "start one with `meshctl serve-master`, or name it with --master HOST:PORT"),
-		}
+		}, at.String(), err}
 	}
-	secure, scheme := c.clientTLS(addr), "http"
+	secure, scheme := c.clientTLS(at.name), "http"
 	if secure != nil {
 		scheme = "https"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+addr+"/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+at.name+"/", nil)
 	if err != nil {
 		return 0, unreachable(err)
 	}
 	req.Header["discovery_key"] = []string{key.Keys().Public} // the original's spelling
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure, DialContext: at.connect},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
@@ -107,7 +66,7 @@ func (c *core) discoverWith(ctx context.Context, host string, key *seal.Key) (in
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
-		return 0, keyMismatch("the master at " + addr + " has another public key")
+		return 0, mismatchAt(at, "another public key")
 	default:
 		if failure := certs.WantsTLS(resp); failure != nil {
 			return 0, unreachable(failure)
@@ -120,7 +79,7 @@ func (c *core) discoverWith(ctx context.Context, host string, key *seal.Key) (in
 	}
 	text, err := key.Envelope().Open(ctx, strings.TrimSpace(string(body)), nil)
 	if errors.Is(err, seal.ErrKeyMismatch) {
-		return 0, keyMismatch("the master at " + addr + " has another private key")
+		return 0, mismatchAt(at, "another private key")
 	} else if err != nil {
 		return 0, unreachable(err)
 	}
@@ -138,6 +97,11 @@ func keyMismatch(message string) *wire.Error {
 		Code: wire.CodeKeyMismatch, Message: message,
 		Hint: "use the same keys file (--keys) on both sides; `meshctl keys show` prints the fingerprint",
 	}
+}
+
+// mismatchAt is the key mismatch of somebody who has not been declared to yet.
+func mismatchAt(at endpoint, has string) *dialError {
+	return &dialError{keyMismatch("the master at " + at.String() + " has " + has), at.String(), errors.New("it has " + has)}
 }
 
 // plain strips the URL from the errors of net/http.

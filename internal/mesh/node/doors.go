@@ -22,9 +22,9 @@ import (
 // dialNative.
 func (c *core) dialPeer(ctx context.Context, addr string, to wire.Peer, as string, key *seal.Key) (link.Link, error) {
 	if c.cfg.Link == link.SocketIO || to.Meshctl == nil || !to.Meshctl.Native {
-		return c.dialSocketIO(ctx, addr)
+		return c.dialSocketIO(ctx, endpoint{name: addr})
 	}
-	l, err := c.dialNative(ctx, addr, as, key)
+	l, err := c.dialNative(ctx, endpoint{name: addr}, as, key)
 	if err != nil {
 		return nil, err
 	}
@@ -36,33 +36,33 @@ func (c *core) dialPeer(ctx context.Context, addr string, to wire.Peer, as strin
 }
 
 // dialMasterAt opens a link to a master of which nothing is known.
-func (c *core) dialMasterAt(ctx context.Context, addr string) (link.Link, error) {
+func (c *core) dialMasterAt(ctx context.Context, at endpoint) (link.Link, error) {
 	if c.cfg.Link == link.SocketIO {
-		return c.dialSocketIO(ctx, addr)
+		return c.dialSocketIO(ctx, at)
 	}
-	if c.plainMaster.Load() && c.cfg.Link != link.Native {
-		return c.dialSocketIO(ctx, addr)
+	if c.masters.knownPlain(at) && c.cfg.Link != link.Native {
+		return c.dialSocketIO(ctx, at)
 	}
 	trying, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	// A JavaScript server leaves the WebSocket unanswered for a second, and is then
 	// quicker to answer a plain question.
 	question := time.AfterFunc(patience, func() {
-		if served, err := native.Served(trying, addr, c.clientTLS(addr)); err == nil && !served {
+		if served, err := native.Served(trying, at.name, c.nativeTo(at, c.self.Worker)); err == nil && !served {
 			giveUp(native.ErrNotServed)
 		}
 	})
 	defer question.Stop()
-	l, err := c.dialNative(trying, addr, c.self.Worker, nil)
+	l, err := c.dialNative(trying, at, c.self.Worker, nil)
 	if errors.Is(err, native.ErrNotServed) || err != nil && context.Cause(trying) == native.ErrNotServed {
 		if c.cfg.Link == link.Native {
 			return nil, &wire.Error{
-				Code: wire.CodeDenied, Message: "the master at " + addr + " serves no native links, and this end takes no others",
+				Code: wire.CodeDenied, Message: "the master at " + at.String() + " serves no native links, and this end takes no others",
 				Hint: "it is a JavaScript master, or one with --link socketio: leave --require-native away to use it",
 			}
 		}
 		// A JavaScript master, or one that keeps to Socket.IO: declared will tell.
-		return c.dialSocketIO(ctx, addr)
+		return c.dialSocketIO(ctx, at)
 	}
 	return l, err
 }
@@ -72,10 +72,10 @@ const patience = 150 * time.Millisecond
 
 // checkDowngrade fails when a master turns out to serve native links, and we are
 // connected to it otherwise.
-func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
+func (c *core) checkDowngrade(to contact, master *wire.Extra) error {
 	served := master != nil && master.Native
-	known := c.plainMaster.Swap(!served)
-	if c.cfg.Link == link.SocketIO || !served || l.Info().Transport == native.Transport {
+	known := c.masters.notePlain(to.at, !served)
+	if c.cfg.Link == link.SocketIO || !served || to.link.Info().Transport == native.Transport {
 		return nil
 	}
 	if known {
@@ -87,26 +87,25 @@ func (c *core) checkDowngrade(l link.Link, master *wire.Extra) error {
 	}
 }
 
-func (c *core) dialSocketIO(ctx context.Context, addr string) (link.Link, error) {
-	return socketio.Dial(ctx, addr, socketio.DialConfig{TLS: c.clientTLS(addr), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log, Heartbeat: c.cfg.Heartbeat})
+func (c *core) dialSocketIO(ctx context.Context, at endpoint) (link.Link, error) {
+	return socketio.Dial(ctx, at.name, socketio.DialConfig{Connect: at.connect, TLS: c.clientTLS(at.name), Key: c.ring.Used(), MaxPayload: c.cfg.MaxPayload, Logger: c.log, Heartbeat: c.cfg.Heartbeat})
 }
 
 // dialNative opens a native link that lives on key. Without one it takes the used key and,
 // where the other end does not know that, others that this end accepts.
-func (c *core) dialNative(ctx context.Context, addr, as string, key *seal.Key) (l link.Link, err error) {
-	cfg := c.nativeConfig(as)
-	cfg.TLS = c.clientTLS(addr)
+func (c *core) dialNative(ctx context.Context, at endpoint, as string, key *seal.Key) (l link.Link, err error) {
+	cfg := c.nativeTo(at, as)
 	keys := []*seal.Key{key}
 	if key == nil {
 		keys = c.ring.Keys()
 	}
 	for i, k := range keys {
 		cfg.Key = k
-		if l, err = native.Dial(ctx, addr, cfg); !isMismatch(err) {
+		if l, err = native.Dial(ctx, at.name, cfg); !isMismatch(err) {
 			break
 		}
 		if i+1 < len(keys) {
-			c.log.Warn("a peer does not accept a key; trying another", "address", addr, "fingerprint", k, "hint", "meshctl keys list shows who lacks which")
+			c.log.Warn("a peer does not accept a key; trying another", "address", at.String(), "fingerprint", k, "hint", "meshctl keys list shows who lacks which")
 		}
 	}
 	return l, err
@@ -115,6 +114,13 @@ func (c *core) dialNative(ctx context.Context, addr, as string, key *seal.Key) (
 // isMismatch tells whether the other end has other keys.
 func isMismatch(err error) bool {
 	return errors.Is(err, seal.ErrKeyMismatch) || wire.CodeOf(err) == wire.CodeKeyMismatch
+}
+
+// nativeTo is how a native link to somewhere is dialled.
+func (c *core) nativeTo(at endpoint, as string) native.Config {
+	cfg := c.nativeConfig(as)
+	cfg.TLS, cfg.Connect = c.clientTLS(at.name), at.connect
+	return cfg
 }
 
 func (c *core) nativeConfig(as string) native.Config {

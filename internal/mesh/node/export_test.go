@@ -1,6 +1,50 @@
 package node
 
-import "github.com/meshctl/meshctl/internal/mesh/inspect"
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
+)
 
 // InFlight is what a report would have of the requests under way.
 func InFlight(n *Node, atMost int) ([]inspect.Row, int) { return n.telemetry.InFlight(atMost) }
+
+// Lookup replaces the resolver of a node that does not run yet.
+func Lookup(n *Node, lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)) {
+	n.masters.lookup = lookup
+}
+
+// ConnectBy is Connect with another resolver.
+func ConnectBy(ctx context.Context, cfg Config, lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)) (*Operator, error) {
+	o, err := newOperator(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o.masters.lookup = lookup
+	if err := o.reach(ctx, func(to contact) error { return o.enter(ctx, to, nil) }); err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// LinkIDs are those of a node's links to other nodes, in order.
+func LinkIDs(n *Node) []string {
+	var ids []string
+	for _, l := range n.peers.links() {
+		ids = append(ids, l.Info().ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// UplinkKey is what a node's link to its master lives on, if there is one.
+func UplinkKey(n *Node) *seal.Key {
+	if l := n.master.link.Load(); l != nil {
+		return (*l).Info().Key
+	}
+	return nil
+}

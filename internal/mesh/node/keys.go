@@ -179,18 +179,15 @@ func (n *Node) moveUplink(ctx, heeding context.Context, l link.Link, tried *bool
 	return nil
 }
 
-// uplinkUnder declares the node at its master over a further link, and sends over that from
-// then on.
+// uplinkUnder declares the node over a further link to the master that it is at, and sends
+// over that from then on.
 func (n *Node) uplinkUnder(ctx context.Context, key *seal.Key) (link.Link, error) {
-	addr, err := n.masterAddress(ctx)
+	at := *n.master.at.Load()
+	l, err := n.dialNative(ctx, at, n.self.Worker, key)
 	if err != nil {
 		return nil, err
 	}
-	l, err := n.dialNative(ctx, addr, n.self.Worker, key)
-	if err != nil {
-		return nil, err
-	}
-	d, err := n.declareAt(ctx, l, n.declaration())
+	d, err := n.declareAt(ctx, contact{l, at}, n.declaration())
 	if err != nil {
 		l.Close(err)
 		return nil, err

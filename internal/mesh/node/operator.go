@@ -53,7 +53,8 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.connect(ctx, nil); err != nil {
+	err = o.reach(ctx, func(to contact) error { return o.enter(ctx, to, nil) })
+	if err != nil {
 		o.Close()
 		return nil, err
 	}
@@ -88,14 +89,23 @@ func newOperator(cfg Config) (*Operator, error) {
 	return o, nil
 }
 
-// connect connects to the master. watch, if not nil, hears what the master says.
-func (o *Operator) connect(ctx context.Context, watch *watchTalk) error {
-	l, err := o.dialMaster(ctx)
-	if err != nil {
-		return err
-	}
-	o.masterLink = l
-	declared, err := o.declareAt(ctx, l, wire.Declare{Worker: wire.OperatorWorker, Variant: o.self.Variant, Meshctl: o.credentials()})
+// searchTimeout bounds the search of those who do not search again.
+const searchTimeout = 10 * time.Second
+
+// reach tries all masters once, until enter succeeds with one.
+func (o *Operator) reach(ctx context.Context, enter func(contact) error) error {
+	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
+	defer cancel()
+	s := o.search(ctx)
+	defer s.end()
+	return s.round(ctx, true, enter)
+}
+
+// enter declares the operator over a new connection to a master. watch, if not nil, hears
+// what the master says. Whoever does not keep the connection closes it.
+func (o *Operator) enter(ctx context.Context, to contact, watch *watchTalk) error {
+	l := to.link
+	declared, err := o.declareAt(ctx, to, wire.Declare{Worker: wire.OperatorWorker, Variant: o.self.Variant, Meshctl: o.credentials()})
 	var javascript *javaScriptRefusal
 	switch {
 	case err == nil && declared.Meshctl != nil:
@@ -103,7 +113,6 @@ func (o *Operator) connect(ctx context.Context, watch *watchTalk) error {
 		if o.takeSchema(declared.Meshctl.Schema); o.access.Load() == nil {
 			return &wire.Error{Code: wire.CodeUnreachable, Message: "the master serves no schema that this meshctl can read", Hint: "use the same release on both sides"}
 		}
-		o.master.link.Store(&l)
 	case errors.As(err, &javascript) && watch != nil:
 		return &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not tell what happens in its mesh", Hint: "watching needs a meshctl master (`meshctl serve-master`); JavaScript nodes may stay"}
 	case errors.As(err, &javascript):
@@ -114,6 +123,11 @@ func (o *Operator) connect(ctx context.Context, watch *watchTalk) error {
 		o.javascript = true
 	case err != nil:
 		return err
+	}
+	o.masterLink = l
+	o.master.at.Store(&to.at)
+	if !o.javascript {
+		o.master.link.Store(&l)
 	}
 	o.wg.Go(func() {
 		if watch != nil {

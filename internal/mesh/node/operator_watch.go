@@ -27,8 +27,8 @@ const (
 )
 
 // Watcher is a live inspect.Source, and the inspect.Control of the same mesh. When the
-// master goes it says so in a Status and connects again, for as long as it takes: within
-// 100 ms at first, every two seconds later. Calls go on over links that are there.
+// master goes it says so in a Status and connects to the next one, or again, for as long as
+// it takes: within 100 ms at first, every two seconds later. Calls go on over links that are there.
 type Watcher struct {
 	op      *Operator
 	updates watched
@@ -53,7 +53,11 @@ func Watch(ctx context.Context, cfg Config) (*Watcher, error) {
 		return nil, err
 	}
 	w := &Watcher{op: op, updates: watched{wake: make(chan struct{}, 1)}}
-	talk, err := w.connect(ctx)
+	var talk *watchTalk
+	err = op.reach(ctx, func(to contact) (err error) {
+		talk, err = w.enter(ctx, to)
+		return err
+	})
 	if err != nil {
 		op.Close()
 		return nil, err
@@ -128,34 +132,40 @@ func (w *Watcher) Cancel(ctx context.Context, node, uid string) error {
 
 // run connects again whenever the connection ends, until ctx does.
 func (w *Watcher) run(ctx context.Context, talk *watchTalk) {
-	for {
+	for talk != nil {
+		began := time.Now()
 		select {
 		case <-talk.ended:
 		case <-ctx.Done():
 			return
 		}
-		if talk = w.reconnect(ctx, talk.err); talk == nil {
-			return
-		}
+		talk = w.reconnect(ctx, talk, time.Since(began) >= settled && w.op.masters.others())
 	}
 }
 
 // reconnect tries until it succeeds, or until ctx ends; then it gives nil.
-func (w *Watcher) reconnect(ctx context.Context, reason error) *watchTalk {
+func (w *Watcher) reconnect(ctx context.Context, lost *watchTalk, atOnce bool) *watchTalk {
 	w.op.master.link.Store(nil)
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval, wait.Multiplier, wait.RandomizationFactor = 70*time.Millisecond, 2*time.Second, 2, 0.3
-	said := ""
+	s := w.op.search(ctx)
+	defer s.end()
+	reason, said := lost.err, ""
 	for ctx.Err() == nil {
 		if text := plainReason(reason); text != said {
 			said = text
-			w.status(false, text)
+			w.status(lost.at, false, text)
 		}
-		if !pause.For(ctx, wait.NextBackOff()) {
+		if !atOnce && !pause.For(ctx, wait.NextBackOff()) {
 			break
 		}
+		atOnce = false
 		var talk *watchTalk
-		if talk, reason = w.connect(ctx); reason == nil {
+		reason = s.round(ctx, false, func(to contact) (err error) {
+			talk, err = w.enter(ctx, to)
+			return err
+		})
+		if reason == nil {
 			return talk
 		}
 	}
@@ -171,18 +181,16 @@ func plainReason(err error) string {
 	return err.Error()
 }
 
-// connect makes a connection on which the master has begun to tell.
-func (w *Watcher) connect(ctx context.Context) (*watchTalk, error) {
+// enter makes a master begin to tell over a new connection to it.
+func (w *Watcher) enter(ctx context.Context, to contact) (*watchTalk, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	talk := &watchTalk{w: w, answered: make(chan struct{}), refused: make(chan *wire.Error, 1), ended: make(chan struct{})}
-	w.op.masterLink = nil
-	err := w.op.connect(ctx, talk)
+	talk := &watchTalk{w: w, at: to.at.String(), answered: make(chan struct{}), refused: make(chan *wire.Error, 1), ended: make(chan struct{})}
+	err := w.op.enter(ctx, to, talk)
 	if err == nil {
 		err = w.begin(ctx, talk)
 	}
-	if err != nil && w.op.masterLink != nil {
-		w.op.masterLink.Close(err)
+	if err != nil {
 		w.op.master.link.Store(nil)
 	}
 	return talk, err
@@ -227,17 +235,14 @@ func (w *Watcher) askAnew() {
 	_ = rpc.Event(*l, wire.EventWatch, wire.Watch{On: true}) // a link that cannot send is about to end
 }
 
-func (w *Watcher) status(connected bool, reason string) {
-	master := w.op.cfg.Master
-	if addr := w.op.master.addr.Load(); addr != nil {
-		master = *addr
-	}
+func (w *Watcher) status(master string, connected bool, reason string) {
 	w.updates.status(inspect.Status{Connected: connected, Master: master, Reason: reason})
 }
 
 // watchTalk is one connection to the master. The reader of its link alone writes to it.
 type watchTalk struct {
 	w        *Watcher
+	at       string // which master
 	parts    inspect.MeshParts
 	answered chan struct{}    // closed at the first mesh
 	refused  chan *wire.Error // gets what the master said instead
@@ -261,7 +266,7 @@ func (t *watchTalk) hear(msg wire.Message) {
 		select {
 		case <-t.answered:
 		default:
-			t.w.status(true, "")
+			t.w.status(t.at, true, "")
 			close(t.answered)
 		}
 		t.w.updates.mesh(mesh)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -25,30 +27,111 @@ const staleAfter = 30 * time.Second
 // toldAfter is the same of a master that knows the whole mesh at once.
 const toldAfter = 2 * time.Second
 
-// uplink keeps a node declared at its master until ctx ends. It returns nil then, or
-// the error after which trying again makes no sense.
+const (
+	// settled is how long a link to a master has to last for its end to be no failure to
+	// come in: then the next master, if there are several, is tried at once.
+	settled = time.Second
+	// sameComplaint is what lies at least between two equal lines about masters in the log.
+	sameComplaint = 5 * time.Second
+)
+
+// uplink keeps a node declared at a master until ctx ends. It returns nil then, or the
+// error after which trying again makes no sense.
 func (n *Node) uplink(ctx context.Context) error {
 	wait := newBackoff()
 	for ctx.Err() == nil {
-		err := n.attend(ctx, wait.Reset)
+		l, err := n.enter(ctx, wait)
+		if err != nil || l == nil {
+			return err
+		}
+		began := time.Now()
+		l, err = n.stay(ctx, l)
+		n.lost(l, err)
 		if n.leaving.Load() {
 			<-ctx.Done() // we do not come back to a master that we left
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
+		case wire.CodeOf(err) == wire.CodeReplaced:
+			return replaced(err)
+		case time.Since(began) >= settled && n.masters.others():
+			wait.Reset()
+			n.log.Warn("lost the master; going to another", "master", n.master.at.Load().String(), "error", err)
+		default:
+			if time.Since(began) >= settled {
+				wait.Reset()
+			}
+			pauseFor := nextPause(wait, maxPause)
+			n.complain(err, pauseFor)
+			pause.For(ctx, pauseFor)
 		}
-		if wire.CodeOf(err) == wire.CodeReplaced {
-			return fmt.Errorf("%w; give each running copy a --variant of its own", err)
-		}
-		pauseFor := wait.NextBackOff()
-		attrs := []any{"error", err, "retry_in", pauseFor.Round(time.Millisecond)}
-		if h := hint(err); h != "" {
-			attrs = append(attrs, "hint", h)
-		}
-		n.log.Warn("not connected to the master", attrs...)
-		pause.For(ctx, pauseFor)
 	}
 	return nil
+}
+
+func replaced(err error) error {
+	return fmt.Errorf("%w; give each running copy a --variant of its own", err)
+}
+
+// enter looks for a master, round after round, until one has taken the node in. It gives
+// no link and no error when ctx ended, and an error when no master will.
+func (n *Node) enter(ctx context.Context, wait *backoff.ExponentialBackOff) (l link.Link, err error) {
+	s := n.search(ctx)
+	defer s.end()
+	var said string
+	var saidAt time.Time
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.round(ctx, false, func(to contact) error {
+			l = to.link
+			return n.declareTo(ctx, to)
+		})
+		if err == nil {
+			return l, nil
+		}
+		if n.leaving.Load() {
+			<-ctx.Done()
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if wire.CodeOf(err) == wire.CodeReplaced {
+			return nil, replaced(err)
+		}
+		// Rounds are that far apart, however long they take.
+		longest := maxPause
+		if s.unanswered() {
+			longest = maxUplinkPause
+		}
+		pauseFor := max(0, nextPause(wait, longest)-time.Since(began))
+		if text := err.Error(); text != said || time.Since(saidAt) >= sameComplaint {
+			said, saidAt = text, time.Now()
+			n.complain(err, pauseFor)
+		}
+		pause.For(ctx, pauseFor)
+	}
+	return nil, nil
+}
+
+// nextPause is what lies between two rounds. Where a master does not answer it is short, as
+// one that comes back is to have everybody back soon; whoever is refused by all has to be
+// helped first.
+func nextPause(wait *backoff.ExponentialBackOff, longest time.Duration) time.Duration {
+	if longest < wait.MaxInterval {
+		wait.Reset()
+	}
+	wait.MaxInterval = longest
+	return wait.NextBackOff()
+}
+
+// complain says once why the node has no master.
+func (n *Node) complain(err error, retryIn time.Duration) {
+	attrs := []any{"error", err, "retry_in", retryIn.Round(time.Millisecond)}
+	if h := hint(err); h != "" {
+		attrs = append(attrs, "hint", h)
+	}
+	n.log.Warn("not connected to the master", attrs...)
 }
 
 func hint(err error) string {
@@ -59,31 +142,28 @@ func hint(err error) string {
 	return ""
 }
 
-// attend connects to the master once, and serves the link until it ends.
-func (n *Node) attend(ctx context.Context, accepted func()) error {
-	l, err := n.dialMaster(ctx)
+// declareTo declares the node over a new connection to a master.
+func (n *Node) declareTo(ctx context.Context, to contact) error {
+	if n.leaving.Load() {
+		return errLeaving
+	}
+	n.master.at.Store(&to.at)
+	n.master.link.Store(&to.link)
+	d, err := n.declareAt(ctx, to, n.declaration())
 	if err != nil {
+		n.lost(to.link, err)
 		return err
 	}
-	n.master.link.Store(&l)
-	l, err = n.converse(ctx, l, accepted)
+	n.accepted(ctx, d)
+	return nil
+}
+
+// lost forgets the link to a master.
+func (n *Node) lost(l link.Link, err error) {
 	n.master.link.Store(nil)
 	n.declared.Store(false)
 	l.Close(err)
 	n.master.pending.LinkLost(l)
-	return err
-}
-
-// converse declares the node and follows what the master says, until the link ends. It
-// gives the link that it ended with: another one, where the key changed.
-func (n *Node) converse(ctx context.Context, l link.Link, accepted func()) (link.Link, error) {
-	d, err := n.declareAt(ctx, l, n.declaration())
-	if err != nil {
-		return l, err
-	}
-	accepted()
-	n.accepted(ctx, d)
-	return n.stay(ctx, l)
 }
 
 // declaration is what the node tells a master of itself, each time anew.
@@ -112,36 +192,35 @@ func (n *Node) accepted(ctx context.Context, d wire.Declared) {
 			n.dialers.forget(epoch)
 		}
 	})
-	n.log.Info("declared at the master", "worker", d.Worker, "variant", d.Variant, "ip", d.IP, "port", d.Port)
+	n.log.Info("declared at the master", "master", n.master.at.Load().String(), "worker", d.Worker, "variant", d.Variant, "ip", d.IP, "port", d.Port)
 	n.declared.Store(true)
 	n.once.Do(func() { close(n.connected) })
 	n.peers.hook(n.cfg.Hooks.OnConnected, wire.Peer{Worker: d.Worker, Variant: d.Variant, IP: d.IP, Port: d.Port, Meshctl: n.self.Meshctl})
 }
 
-// dialMaster finds the master and connects to it.
-func (c *core) dialMaster(ctx context.Context) (link.Link, error) {
-	addr, err := c.masterAddress(ctx)
-	if err != nil {
-		return nil, err
+// dialMaster connects to one address of a master. Errors are *dialError, or denied.
+func (c *core) dialMaster(ctx context.Context, m candidate) (contact, error) {
+	at, err := m.on(m.port), error(nil)
+	if m.port == 0 {
+		port, err := c.discover(ctx, m.on(c.cfg.DiscoveryPort))
+		if err != nil {
+			return contact{at: m.on(c.cfg.DiscoveryPort)}, err
+		}
+		at = m.on(port)
 	}
-	c.master.addr.Store(&addr)
-	l, err := c.dialMasterAt(ctx, addr)
+	l, err := c.dialMasterAt(ctx, at)
 	switch {
 	case isMismatch(err):
-		return nil, keyMismatch("the master at " + addr + " has another private key: it accepts none of this end's, " + strings.Join(c.ring.Fingerprints(), ", "))
-	case wire.CodeOf(err) == wire.CodeDenied:
-		return nil, err
-	case err != nil:
-		return nil, &wire.Error{
-			Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", addr, err),
-			Hint: hintOf(err, "check that it runs and that --master names it"),
-		}
+		err = mismatchAt(at, "another private key: it accepts none of this end's, "+strings.Join(c.ring.Fingerprints(), ", "))
+	case err != nil && wire.CodeOf(err) != wire.CodeDenied:
+		err = unreachable(at.String(), err)
 	}
-	return l, nil
+	return contact{l, at}, err
 }
 
 // declareAt declares us at a master and waits until it accepts.
-func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire.Declared, error) {
+func (c *core) declareAt(ctx context.Context, to contact, d wire.Declare) (wire.Declared, error) {
+	l := to.link
 	if err := rpc.Event(l, wire.EventDeclare, d); err != nil {
 		return wire.Declared{}, err
 	}
@@ -164,7 +243,7 @@ func (c *core) declareAt(ctx context.Context, l link.Link, d wire.Declare) (wire
 			l.Trust()
 			d, err := wire.DecodeDeclared(msg.Body)
 			if err == nil {
-				err = c.checkDowngrade(l, d.Meshctl)
+				err = c.checkDowngrade(to, d.Meshctl)
 			}
 			return d, err
 		case wire.EventError:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
@@ -23,6 +24,8 @@ type Config struct {
 	Hello  Hello // what this end says of itself
 	Logger *slog.Logger
 	TLS    *tls.Config // of the end that dials: speak TLS like this; nil: plain TCP
+	// Connect opens the connection that Dial and Served use; nil: net.Dialer.DialContext.
+	Connect func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	MaxPayload   int           // bytes of one message's payload, either way; default 1 MiB
 	OutMessages  int           // that may wait to be sent; default 65536
@@ -46,6 +49,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Connect == nil {
+		c.Connect = new(net.Dialer).DialContext
 	}
 	c.Hello.Protocol = 1
 	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)

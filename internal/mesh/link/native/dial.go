@@ -32,10 +32,14 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Handshake)
 	defer cancel()
 	var connected atomic.Bool
-	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, network, addr)
-		connected.Store(err == nil)
+	stop := func() bool { return true }
+	connect := func(_ context.Context, network, addr string) (net.Conn, error) {
+		c, err := cfg.Connect(ctx, network, addr)
+		if err == nil {
+			connected.Store(true)
+			// The WebSocket library heeds ctx's deadline while it waits, but no cancellation.
+			stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+		}
 		return c, err
 	}
 	dialer := websocket.Dialer{NetDialContext: connect, ReadBufferSize: 4096, WriteBufferSize: frameSize + chunkSize + 2048, WriteBufferPool: &writeBuffers, TLSClientConfig: cfg.TLS}
@@ -44,6 +48,9 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 		scheme = "wss://"
 	}
 	ws, resp, err := dialer.DialContext(ctx, scheme+addr+Path, nil)
+	if err != nil {
+		stop()
+	}
 	failure := certs.WantsTLS(resp)
 	if err != nil && failure == nil {
 		failure = certs.Diagnose(err)
@@ -59,10 +66,11 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	case err != nil && ctx.Err() == nil && connected.Load():
 		// A JavaScript server drops upgrades that it does not know without an answer.
 		return nil, fmt.Errorf("%w: %w", ErrNotServed, err)
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, err)
 	}
-	stop := context.AfterFunc(ctx, func() { hangUp(ws) })
 	l, err := greet(ctx, ws, cfg)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -113,11 +121,11 @@ func greet(ctx context.Context, ws *websocket.Conn, cfg Config) (*session, error
 }
 
 // Served asks whether whoever answers HTTP at addr serves native links. It blocks until
-// there is an answer or ctx ends, and only a nil error makes the answer certain. It speaks
-// TLS like secure, or plainly where that is nil.
-func Served(ctx context.Context, addr string, secure *tls.Config) (bool, error) {
+// there is an answer or ctx ends, and only a nil error makes the answer certain. Of cfg it
+// needs what Dial would connect with.
+func Served(ctx context.Context, addr string, cfg Config) (bool, error) {
 	scheme := "http://"
-	if secure != nil {
+	if cfg.TLS != nil {
 		scheme = "https://"
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+addr+Path, nil)
@@ -125,7 +133,7 @@ func Served(ctx context.Context, addr string, secure *tls.Config) (bool, error) 
 		return false, err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: cfg.TLS, DialContext: cfg.Connect},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)

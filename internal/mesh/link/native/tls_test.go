@@ -70,10 +70,10 @@ func TestServedTLS(t *testing.T) {
 	addr, _ := serveTLS(t, Config{Key: testKey}, member.Server())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if served, err := Served(ctx, addr, member.Client("127.0.0.1")); err != nil || !served {
+	if served, err := Served(ctx, addr, Config{TLS: member.Client("127.0.0.1")}); err != nil || !served {
 		t.Errorf("Served gives %v, %v", served, err)
 	}
-	if served, err := Served(ctx, addr, nil); err == nil && served {
+	if served, err := Served(ctx, addr, Config{}); err == nil && served {
 		t.Error("a plain question was answered")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"time"
@@ -131,6 +132,8 @@ type DialConfig struct {
 	Logger     *slog.Logger // nil: nothing is logged
 	MaxPayload int          // plaintext bytes of one message, either way; default 1 MiB
 	TLS        *tls.Config  // speak TLS like this; nil: plain TCP
+	// Connect opens the connection; nil: net.Dialer.DialContext.
+	Connect func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	Timeout      time.Duration // for the whole of Dial
 	WriteTimeout time.Duration // for one message to be written
@@ -146,6 +149,9 @@ func (c *DialConfig) setDefaults() error {
 		c.Envelope = c.Key.Envelope()
 	case c.Envelope == nil:
 		return errors.New("socketio: no key configured")
+	}
+	if c.Connect == nil {
+		c.Connect = new(net.Dialer).DialContext
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

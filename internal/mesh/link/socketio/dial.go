@@ -61,7 +61,7 @@ func dial(ctx context.Context, addr string, cfg *DialConfig) (*session, error) {
 	stop := func() bool { return true }
 	dialer := websocket.Dialer{
 		NetDialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			c, err := cfg.Connect(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
