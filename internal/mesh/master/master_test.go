@@ -19,6 +19,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test has counted
 		os.Exit(0)
 	}
+	redisdb.Quiet()
 	goleak.VerifyTestMain(linktest.Settled(m))
 }
 
