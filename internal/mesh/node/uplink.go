@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
+	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -233,6 +234,8 @@ func (c *core) declareAt(ctx context.Context, to contact, d wire.Declare) (wire.
 			return wire.Declared{}, keyMismatch("the master has another private key")
 		case wire.CodeOf(err) != "":
 			return wire.Declared{}, err
+		case errors.Is(err, link.ErrClosed) && l.Info().Transport == native.Transport: // it has our key
+			return wire.Declared{}, &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Message: "the master closed the connection before it had accepted"}
 		case errors.Is(err, link.ErrClosed):
 			return wire.Declared{}, keyMismatch("the master closed the connection instead of accepting; its keys are probably others")
 		case err != nil:
