@@ -108,11 +108,11 @@ func schemaFile(t testing.TB, o options) string {
 }
 
 // serveMaster runs `meshctl serve-master` and waits for it to listen.
-func serveMaster(t testing.TB, k keys, schema options, port int) *process {
+func serveMaster(t testing.TB, k keys, schema options, port int, more ...string) *process {
 	t.Helper()
 	dump := filepath.Join(t.TempDir(), "address")
-	p := start(t, "meshctl serve-master", k, "serve-master", "--schema", schemaFile(t, schema),
-		"--host", "127.0.0.1", "--port", strconv.Itoa(port), "--discovery-port", "0", "--dump-address", dump)
+	p := start(t, "meshctl serve-master", k, append([]string{"serve-master", "--schema", schemaFile(t, schema),
+		"--host", "127.0.0.1", "--port", strconv.Itoa(port), "--discovery-port", "0", "--dump-address", dump}, more...)...)
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		text, err := os.ReadFile(dump)
 		if _, number, splitErr := net.SplitHostPort(string(bytes.TrimSpace(text))); err == nil && splitErr == nil {

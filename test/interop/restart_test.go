@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
 // TestMasterKilled ends masters of both kinds with SIGKILL: links and calls between a
@@ -55,6 +56,55 @@ func TestMasterKilled(t *testing.T) {
 			jsNode(t, 4, k, schema, master.port, "left", "l2", nil)
 			right.await("connection", of("left", "l2"))
 		})
+	}
+}
+
+// TestSeveralMasters has JavaScript nodes at different masters that share a registry. Each
+// knows one master: its restart costs no link, and nobody is told that the nodes of it left.
+func TestSeveralMasters(t *testing.T) {
+	requireJS(t)
+	t.Parallel()
+	k, schema := newKeys(), pair(dials{left: true, right: true})
+	redis := redistest.Start(t).URL()
+	m1 := serveMaster(t, k, schema, freePort(t), "--redis", redis)
+	m2 := serveMaster(t, k, schema, freePort(t), "--redis", redis)
+	left := jsNode(t, 3, k, schema, m1.port, "left", "l1", nil)
+	right := startNode(t, k, schema, m2.port, "right", "r1", func(c *node.Config) {
+		c.Master = fmt.Sprintf("127.0.0.1:%d,127.0.0.1:%d", m1.port, m2.port)
+	})
+	other := jsNode(t, 4, k, schema, m2.port, "right", "r2", nil)
+	for _, variant := range []string{"r1", "r2"} {
+		left.await("connection", link("right", variant, true))
+		left.await("connection", link("right", variant, false))
+	}
+	right.await("connection", of("left", "l1"))
+	bothWays(t, left, right)
+
+	m2.kill()
+	other.await("master-lost")
+	bothWays(t, left, right)
+	m2 = serveMaster(t, k, schema, m2.port, "--redis", redis)
+	other.await("declared")
+	if _, err := left.call("right.echo", 1, nil); err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+	m1.kill()
+	left.await("master-lost")
+	bothWays(t, left, right)
+	serveMaster(t, k, schema, m1.port, "--redis", redis)
+	left.await("declared")
+	bothWays(t, left, right)
+	if n := left.count("disconnection") + right.count("disconnection") + other.count("disconnection") + left.count("removenode") + other.count("removenode"); n > 0 {
+		t.Errorf("%d times somebody was lost", n)
+	}
+
+	t.Log("who leaves and who comes is told across masters")
+	other.kill()
+	left.await("removenode", of("right", "r2"))
+	jsNode(t, 4, k, schema, m2.port, "right", "r3", nil)
+	left.await("connection", link("right", "r3", true))
+	if _, err := left.call("right.echo", 1, nil); err != nil {
+		t.Error(err)
 	}
 }
 
