@@ -41,7 +41,7 @@ var layers = [][]string{
 	{"internal/mesh/wire"},
 	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
-	{"configs"},
+	{"configs", "internal/mesh/meshtest/fault"},
 	{"internal/bounded", "internal/pause"},
 }
 
