@@ -56,6 +56,8 @@ func (s Size) String() string {
 // function that gives it; parts of it that have to be processes are workers (workers.go).
 func Scenarios() []Scenario {
 	return []Scenario{
+		queueFile(),
+		queueRedis(),
 		masterKill(),
 	}
 }

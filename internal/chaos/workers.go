@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,31 +14,37 @@ import (
 )
 
 // worker is a part of a scenario that runs as a process of its own, so that it can be killed:
-// `meshctl chaos worker KIND`, started by Lab.Worker. in has the configuration as JSON.
-type worker func(ctx context.Context, in io.Reader) error
+// `meshctl chaos worker KIND [ARGUMENT...]`. Those that Lab.Worker starts read their configuration with
+// configure; those that a node starts as programs are told what they need in their arguments.
+type worker func(ctx context.Context, w WorkerIO) error
+
+// WorkerIO is what a worker has of the world around it.
+type WorkerIO struct {
+	Args []string
+	In   io.Reader
+	Out  io.Writer
+}
 
 func workers() map[string]worker {
-	return map[string]worker{}
+	return map[string]worker{
+		"job-caller":  jobCaller,
+		"job-handler": jobHandler,
+	}
 }
 
 // Work runs a worker until ctx ends or it is done.
-func Work(ctx context.Context, kind string, in io.Reader) error {
+func Work(ctx context.Context, kind string, w WorkerIO) error {
 	all := workers()
 	run, ok := all[kind]
 	if !ok {
-		names := make([]string, 0, len(all))
-		for name := range all {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return fmt.Errorf("no worker %q; there are %s", kind, strings.Join(names, ", "))
+		return fmt.Errorf("no worker %q; there are %s", kind, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 	}
-	return run(ctx, in)
+	return run(ctx, w)
 }
 
-// configure reads a worker's configuration.
-func configure(in io.Reader, config any) error {
-	if err := json.NewDecoder(in).Decode(config); err != nil {
+// configure reads what Lab.Worker was given.
+func (w WorkerIO) configure(config any) error {
+	if err := json.NewDecoder(w.In).Decode(config); err != nil {
 		return fmt.Errorf("read the worker's configuration from stdin: %w", err)
 	}
 	return nil

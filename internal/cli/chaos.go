@@ -238,12 +238,12 @@ func newCmdChaosList(app *App) *cobra.Command {
 // newCmdChaosWorker is what scenarios start as processes of their own.
 func newCmdChaosWorker(app *App) *cobra.Command {
 	return &cobra.Command{
-		Use:    "worker KIND",
-		Short:  "Be a part of a scenario; its configuration is read from stdin",
+		Use:    "worker KIND [ARGUMENT...]",
+		Short:  "Be a part of a scenario",
 		Hidden: true,
-		Args:   exactArgs(1),
+		Args:   cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return chaos.Work(cmd.Context(), args[0], app.In)
+			return chaos.Work(cmd.Context(), args[0], chaos.WorkerIO{Args: args[1:], In: app.In, Out: app.Out})
 		},
 	}
 }

@@ -19,8 +19,9 @@ type Kind string
 
 // The kinds of events.
 const (
+	Sent     Kind = "sent"     // a caller is about to send a job for the first time
 	Accepted Kind = "accepted" // a caller was told that its job is stored
-	Refused  Kind = "refused"  // a caller was told that it is not, or does not know
+	Refused  Kind = "refused"  // a caller was told that it is not, or does not know; it sends it again
 	Answered Kind = "answered" // a caller got the answer of a call
 	Missed   Kind = "missed"   // a call failed
 	Started  Kind = "started"  // a handler was given a job
