@@ -59,6 +59,7 @@ func Scenarios() []Scenario {
 		queueFile(),
 		queueRedis(),
 		masterKill(),
+		startStop(),
 	}
 }
 

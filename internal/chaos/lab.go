@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ type Lab struct {
 }
 
 func newLab(ctx context.Context, o Options, s Scenario, size Size, dir string) (*Lab, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the scenario's folder: %w", err)
 	}
 	keys, err := seal.GenerateKeys()
@@ -90,6 +91,14 @@ func (l *Lab) Defer(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cleanups = append(l.cleanups, f)
+}
+
+// forget drops a process and a node that have ended, where there are so many that they would add up.
+func (l *Lab) forget(p *Process, n *Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.processes = slices.DeleteFunc(l.processes, func(other *Process) bool { return other == p })
+	l.nodes = slices.DeleteFunc(l.nodes, func(other *Node) bool { return other == n })
 }
 
 // Doing tells whoever watches what happens at present.
@@ -173,7 +182,7 @@ func (l *Lab) environ() []string {
 			env = append(env, v)
 		}
 	}
-	return append(env, "HOME="+l.Dir, "XDG_CONFIG_HOME="+l.Dir, "XDG_STATE_HOME="+l.Path("state"),
+	return append(env, "HOME="+l.Dir, "XDG_CONFIG_HOME="+l.Dir, "XDG_STATE_HOME="+l.Path("state"), "TMPDIR="+l.Path("tmp"),
 		"MESHCTL_PUBLIC_KEY="+l.Keys.Public, "MESHCTL_PRIVATE_KEY="+l.Keys.Private)
 }
 
