@@ -17,7 +17,7 @@ import (
 
 func newCmdChaos(app *App) *cobra.Command {
 	cmd := parentOnly("chaos", "Break a mesh on purpose, and see whether anything is lost",
-		newCmdChaosRun(app, nil), newCmdChaosList(app), newCmdChaosWorker(app))
+		newCmdChaosRun(app, nil), newCmdChaosList(app), newCmdChaosProxy(app, nil), newCmdChaosWorker(app))
 	cmd.Long = `Prove on this machine, with this build, what meshctl promises about failures: start real
 processes, break some of them, and judge from what callers and handlers wrote down. It
 uses a temporary folder, free ports of the loopback interface and keys of its own; no
