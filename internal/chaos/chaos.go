@@ -60,6 +60,7 @@ func Scenarios() []Scenario {
 		queueRedis(),
 		masterKill(),
 		startStop(),
+		stopped(),
 	}
 }
 
