@@ -61,6 +61,8 @@ func Scenarios() []Scenario {
 		masterKill(),
 		startStop(),
 		stopped(),
+		partition(),
+		soak(),
 	}
 }
 

@@ -105,7 +105,7 @@ func (c *caller) send(ctx context.Context, lane jobLane) {
 		if !c.sent[job] {
 			c.note(history.Event{Kind: history.Sent, Job: job})
 		}
-		payload, _ := json.Marshal(job)
+		payload, _ := json.Marshal(jobPayload{Job: job})
 		for {
 			_, err := c.node.Call(ctx, "worker."+lane.Command, payload, node.CallOptions{Wait: node.WaitStored, Key: job, Timeout: 2 * time.Second})
 			if err == nil {

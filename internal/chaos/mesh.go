@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"strconv"
@@ -64,4 +66,23 @@ func (l *Lab) JoinProcess(m *Master, worker, variant string, args ...string) (*P
 		"join", worker, "--variant", variant, "--schema", m.File, "--master", m.Addr, "--host", "127.0.0.1",
 		"--data-dir", l.Path(variant + ".data"),
 	}, args...)...)
+}
+
+// QueueState is what `meshctl queue ls` says of a queue of a node.
+type QueueState struct {
+	Command, Variant       string
+	Waiting, Running, Dead int
+}
+
+// Queues asks the nodes of a worker about their queues.
+func (l *Lab) Queues(ctx context.Context, m *Master, worker string) ([]QueueState, error) {
+	out, err := l.Run(ctx, "queue", "ls", worker, "--master", m.Addr, "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var listed struct{ Queues []QueueState }
+	if err := json.Unmarshal(out, &listed); err != nil {
+		return nil, fmt.Errorf("read what queue ls says: %w", err)
+	}
+	return listed.Queues, nil
 }

@@ -263,44 +263,46 @@ func (j *jobs) rest(ctx context.Context) (history.Jobs, error) {
 	}
 }
 
-// leftovers sees that the queues are empty, and have no dead letters.
+// leftovers sees that the queues are empty, and that no process has crashed by itself.
 func (j *jobs) leftovers(ctx context.Context, report *Report) error {
-	var left string
-	err := j.lab.Await("the queues to be empty", 2*queueLease+joinLimit, func() bool {
-		out, err := j.lab.Run(ctx, "queue", "ls", "worker", "--master", j.master.Addr, "-o", "json")
-		if err != nil {
-			left = err.Error()
-			return false
-		}
-		var listed struct {
-			Queues []struct {
-				Command, Variant       string
-				Waiting, Running, Dead int
-			}
-		}
-		if err := json.Unmarshal(out, &listed); err != nil {
-			left = err.Error()
-			return false
-		}
-		left = ""
-		for _, q := range listed.Queues {
-			if q.Waiting+q.Running+q.Dead > 0 {
-				left = fmt.Sprintf("%s of %s: %d wait, %d run, %d are dead letters", q.Command, q.Variant, q.Waiting, q.Running, q.Dead)
-			}
-		}
-		return left == "" && len(listed.Queues) > 0
-	})
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if err := emptyQueues(ctx, j.lab, j.master, "worker", 2*queueLease+joinLimit, report); err != nil {
+		return err
 	}
-	report.Must(err == nil, "the queues are not empty at the end: %s", left)
-	// A panic of a process that was killed later would be seen nowhere else.
 	for _, v := range j.victims {
 		text, err := v.process.Logged()
 		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		report.Must(!strings.Contains(text, "panic:") && !strings.Contains(text, "fatal error:"), "%s has crashed; see %s", v.name, v.process.Log)
+		report.Must(!crashed(text), "%s has crashed; see %s", v.name, v.process.Log)
 	}
+	return nil
+}
+
+// crashed tells whether a log has the end of a process of Go that crashed.
+func crashed(log string) bool {
+	return strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:")
+}
+
+// emptyQueues reports when the queues of a worker do not get empty in time, or have dead letters.
+func emptyQueues(ctx context.Context, lab *Lab, m *Master, worker string, limit time.Duration, report *Report) error {
+	var left string
+	late := lab.Await("the queues to be empty", limit, func() bool {
+		queues, err := lab.Queues(ctx, m, worker)
+		if err != nil || len(queues) == 0 {
+			left = fmt.Sprintf("they cannot be listed: %v", err)
+			return false
+		}
+		left = ""
+		for _, q := range queues {
+			if q.Waiting+q.Running+q.Dead > 0 {
+				left = fmt.Sprintf("%s of %s: %d wait, %d run, %d are dead letters", q.Command, q.Variant, q.Waiting, q.Running, q.Dead)
+			}
+		}
+		return left == ""
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	report.Must(late == nil, "the queues are not empty at the end: %s", left)
 	return nil
 }

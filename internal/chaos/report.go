@@ -24,6 +24,7 @@ const maxViolations = 20
 // Report is what a scenario measured, and what did not hold. It is not safe for concurrent use.
 type Report struct {
 	Figures    []Figure
+	Notes      []string // what else is to be known, such as a part that could not be carried out here
 	Violations []string // at most maxViolations, and how many more
 	more       int
 }
@@ -50,6 +51,11 @@ func (r *Report) Took(name string, d time.Duration) {
 // Measure adds a figure.
 func (r *Report) Measure(name string, value float64, unit string) {
 	r.Figures = append(r.Figures, Figure{name, value, unit})
+}
+
+// Note adds something else that is to be known.
+func (r *Report) Note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
 // Must notes a violation unless ok.
@@ -93,19 +99,20 @@ type Result struct {
 	Size       string   `json:"size"`
 	Verdict    Verdict  `json:"verdict"`
 	Figures    []Figure `json:"figures,omitempty"`
+	Notes      []string `json:"notes,omitempty"`
 	Violations []string `json:"violations,omitempty"` // what did not hold
 	Reason     string   `json:"reason,omitempty"`     // why it was skipped, or failed
 	Folder     string   `json:"folder,omitempty"`     // with logs and histories, unless it held
 	Seconds    float64  `json:"seconds"`
 }
 
-// Measured is the figures in a line.
+// Measured is the figures and notes in a line.
 func (r Result) Measured() string {
 	words := make([]string, len(r.Figures))
 	for i, f := range r.Figures {
 		words[i] = f.String()
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(append([]string{strings.Join(words, ", ")}, r.Notes...), "; ")
 }
 
 // Figure gives a figure's value, and whether it was measured.
@@ -120,7 +127,7 @@ func (r Result) Figure(name string) (float64, bool) {
 
 // finish decides the verdict.
 func (r *Result) finish(report Report, err error, took time.Duration) {
-	r.Figures, r.Violations, r.Seconds = report.Figures, report.Violations, took.Seconds()
+	r.Figures, r.Notes, r.Violations, r.Seconds = report.Figures, report.Notes, report.Violations, took.Seconds()
 	if report.more > 0 {
 		r.Violations = append(r.Violations, fmt.Sprintf("and %d more", report.more))
 	}

@@ -127,7 +127,7 @@ func (s *startStopRun) round(ctx context.Context, processFirst, kill bool) error
 	if _, err := caller.Call(ctx, "worker.echo", json.RawMessage(`1`), node.CallOptions{Timeout: joinLimit}); err != nil {
 		return err
 	}
-	job, err := json.Marshal(fmt.Sprintf("round/%d", s.starts))
+	job, err := json.Marshal(jobPayload{Job: fmt.Sprintf("round/%d", s.starts)})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,8 @@ func workers() map[string]worker {
 	return map[string]worker{
 		"job-caller":  jobCaller,
 		"job-handler": jobHandler,
+		"soak-caller": soakCaller,
+		"soak-crowd":  soakCrowd,
 	}
 }
 

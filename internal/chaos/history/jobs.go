@@ -18,6 +18,9 @@ type Rules struct {
 	Lease time.Duration
 	// Stores are processes whose loss may lead to a repetition, too, at whatever node.
 	Stores []string
+	// Programs are handlers that run as programs of their own: when one is killed its node knows that the try has
+	// failed, so that the next one says so by its number alone.
+	Programs []string
 	// Ordered tells lanes whose jobs are worked one after another at one node.
 	Ordered func(lane string) bool
 }
@@ -113,13 +116,14 @@ const orphaned = 500 * time.Millisecond
 func (r *Jobs) repeated(before, d *delivery, killed map[string][]int64, rules Rules) {
 	apart := d.Time().Sub(before.Time())
 	what := fmt.Sprintf("%s, given to %s (try %d) and %s later to %s (try %d)", d.Job, before.By, before.Attempt, apart.Round(time.Millisecond), d.By, d.Attempt)
-	if !d.Redelivered || d.Attempt <= before.Attempt {
-		r.violate("%s: the repetition is not flagged", what)
-	}
 	between := func(process string) bool {
 		return slices.ContainsFunc(killed[process], func(at int64) bool { return before.At-int64(orphaned) <= at && at <= d.At })
 	}
-	if !between(before.By) && !slices.ContainsFunc(rules.Stores, between) {
+	program := slices.ContainsFunc(rules.Programs, between)
+	if d.Attempt <= before.Attempt || !d.Redelivered && !program {
+		r.violate("%s: the repetition is not flagged", what)
+	}
+	if !program && !between(before.By) && !slices.ContainsFunc(rules.Stores, between) {
 		r.violate("%s: nobody was killed in between", what)
 	}
 	if rules.Lease == 0 && before.By != d.By {

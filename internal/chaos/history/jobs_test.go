@@ -36,6 +36,7 @@ func TestCheckJobs(t *testing.T) {
 	unflagged.Redelivered = false
 	file := history.Rules{Ordered: func(lane string) bool { return lane == "a" }}
 	redis := history.Rules{Lease: 2 * time.Second, Stores: []string{"redis"}}
+	program := history.Rules{Programs: []string{"program"}}
 	for _, tt := range []struct {
 		name  string
 		rules history.Rules
@@ -64,6 +65,10 @@ func TestCheckJobs(t *testing.T) {
 		{"elsewhere, after the lease", redis, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("w1"), killed("caller"), started("a/0", "w2", 2), ended("a/0", "w2", 2)), "", ""},
 		{"elsewhere, while redis was away", redis, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("redis"), started("a/0", "w2", 2), ended("a/0", "w2", 2)), "", ""},
 		{"before the lease ran out", history.Rules{Lease: time.Minute}, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("w1"), started("a/0", "w2", 2), ended("a/0", "w2", 2)), "", "lease of 1m0s had not run out"},
+
+		{"again after its program was killed", program, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("program"), unflagged, ended("a/0", "w1", 2)), "", ""},
+		{"the same try again after its program was killed", program, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("program"), started("a/0", "w1", 1), ended("a/0", "w1", 1)), "", "not flagged"},
+		{"again, not flagged, before its program was killed", program, story{}.tell(accepted("a/0"), started("a/0", "w1", 1), killed("w1"), unflagged, ended("a/0", "w1", 2), killed("program")), "", "not flagged"},
 
 		{"out of order", file, story{}.tell(accepted("a/9"), accepted("a/10"), started("a/10", "w1", 1), ended("a/10", "w1", 1), started("a/9", "w1", 1), ended("a/9", "w1", 1)), "", "a/10 began before a/9"},
 		{"in order, by number", file, story{}.tell(accepted("a/9"), accepted("a/10"), started("a/9", "w1", 1), ended("a/9", "w1", 1), started("a/10", "w1", 1), ended("a/10", "w1", 1)), "", ""},
