@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // program is the built meshctl.
@@ -30,20 +32,17 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// mustBreak runs the short form of a scenario in which what it has to show cannot hold, and gives
-// the result.
-func mustBreak(t *testing.T, s Scenario, scale float64) Result {
+// must runs the short form of a scenario, and gives the result.
+func must(t *testing.T, verdict Verdict, s Scenario, scale float64) Result {
 	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir()) // where the folders of those are that did not hold
 	results, err := Run(t.Context(), Options{Scenarios: []Scenario{s}, Scale: scale, Seed: 1, Program: program})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := results[0]
-	if r.Folder != "" {
-		_ = os.RemoveAll(filepath.Dir(r.Folder)) // it was kept
-	}
 	t.Logf("%s: %s; %s", r.Verdict, r.Measured(), r.Violations)
-	if r.Verdict != Broken {
+	if r.Verdict != verdict {
 		t.Errorf("the verdict is %s (%s)", r.Verdict, r.Reason)
 	}
 	return r
@@ -51,8 +50,43 @@ func mustBreak(t *testing.T, s Scenario, scale float64) Result {
 
 // TestStoppedCanBreak has peers that are taken for lost after less than they are stopped.
 func TestStoppedCanBreak(t *testing.T) {
-	r := mustBreak(t, stoppedWith("--heartbeat", "500ms"), 0.25)
+	r := must(t, Broken, stoppedWith("--heartbeat", "500ms"), 0.25)
 	if lost, _ := r.Figure("links lost"); lost == 0 {
 		t.Error("no lost link was counted")
 	}
+}
+
+// TestPartitionByProxies is what is done where there are no network namespaces.
+func TestPartitionByProxies(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8")
+	}
+	must(t, Held, partitionOver(proxies), 0.3)
+}
+
+// TestPartitionCanBreak has networks that heal later than they say.
+func TestPartitionCanBreak(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8")
+	}
+	r := must(t, Broken, partitionOver(func(lab *Lab) (weaver, error) {
+		w, err := proxies(lab)
+		weave := w.weave
+		w.weave = func(places int) (fabric, error) {
+			f, err := weave(places)
+			return lateFabric{f}, err
+		}
+		return w, err
+	}), 0.3)
+	if late, _ := r.Figure("not whole after 5s"); late == 0 {
+		t.Error("no late one was counted")
+	}
+}
+
+// lateFabric heals 8 s late.
+type lateFabric struct{ fabric }
+
+func (f lateFabric) heal() error {
+	time.AfterFunc(8*time.Second, func() { _ = f.fabric.heal() })
+	return nil
 }
