@@ -58,6 +58,7 @@ func Scenarios() []Scenario {
 	return []Scenario{
 		queueFile(),
 		queueRedis(),
+		damage(),
 		masterKill(),
 		startStop(),
 		stopped(),

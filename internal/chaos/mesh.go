@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -85,4 +86,31 @@ func (l *Lab) Queues(ctx context.Context, m *Master, worker string) ([]QueueStat
 		return nil, fmt.Errorf("read what queue ls says: %w", err)
 	}
 	return listed.Queues, nil
+}
+
+// DeadLetters names the jobs (jobPayload) that are dead letters of a node, which has to show payloads.
+func (l *Lab) DeadLetters(ctx context.Context, m *Master, queue, variant string) ([]string, error) {
+	out, err := l.Run(ctx, "queue", "dead", "ls", queue, "--only", variant, "--limit", "1000", "--master", m.Addr, "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var listed struct {
+		Requests []struct{ Payload json.RawMessage }
+	}
+	if err := json.Unmarshal(out, &listed); err != nil {
+		return nil, fmt.Errorf("read what queue dead ls says: %w", err)
+	}
+	var jobs []string
+	for _, r := range listed.Requests {
+		var whole jobPayload
+		var clipped string // a long one is a text of its beginning
+		if json.Unmarshal(r.Payload, &clipped) == nil {
+			_, text, _ := strings.Cut(clipped, `"job":"`)
+			whole.Job, _, _ = strings.Cut(text, `"`)
+		} else if err := json.Unmarshal(r.Payload, &whole); err != nil {
+			return nil, fmt.Errorf("read what queue dead ls says: %w", err)
+		}
+		jobs = append(jobs, whole.Job)
+	}
+	return jobs, nil
 }
