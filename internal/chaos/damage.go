@@ -51,7 +51,7 @@ worker:
 
 // killsEach is how often the program is killed for each unit of the size. It is started again after 100 ms at
 // first and 10 s at last, so that many kills take long.
-const killsEach = 5
+const killsEach = 4
 
 // damageRun is a run of it. Each part has a node, or several, of its own, one at a time.
 type damageRun struct {

@@ -19,7 +19,7 @@ func queueFile() Scenario {
 	return Scenario{
 		Name:  "queue-file",
 		Shows: "queued jobs in a file, kill -9 of a node or caller at random: no accepted job lost, repetitions only after a kill, and flagged",
-		Short: Size{Count: 6000},
+		Short: Size{Count: 5000},
 		Long:  Size{Count: 100_000},
 		Run: func(ctx context.Context, lab *Lab) (Report, error) {
 			return (&jobs{lab: lab, rules: history.Rules{Ordered: inOrder}, nodes: []string{"w1"}}).run(ctx)
@@ -31,7 +31,7 @@ func queueRedis() Scenario {
 	return Scenario{
 		Name:  "queue-redis",
 		Shows: "queued jobs in Redis, kill -9 of a node, caller or redis-server at random: no accepted job lost, repetitions only after a lease ran out, and flagged",
-		Short: Size{Count: 6000},
+		Short: Size{Count: 5000},
 		Long:  Size{Count: 100_000},
 		Run: func(ctx context.Context, lab *Lab) (report Report, err error) {
 			j := &jobs{lab: lab, nodes: []string{"w1", "w2"}}
