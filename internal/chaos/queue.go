@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -63,8 +64,7 @@ const (
 	// killEvery is the mean time between kills in the long form; the short one has less time.
 	killEvery      = 2 * time.Second
 	killEveryShort = 400 * time.Millisecond
-	// jobsStuck is how long nothing may get done until the rest counts as lost.
-	jobsStuck = 30 * time.Second
+	jobsStuck      = 30 * time.Second
 )
 
 // inOrder tells the lanes of the command that keeps the order.
@@ -74,9 +74,10 @@ func inOrder(lane string) bool { return strings.HasSuffix(lane, "-in-order") }
 type jobs struct {
 	lab   *Lab
 	rules history.Rules
-	nodes []string     // variants
-	redis *redisServer // nil: the store is a file
-	args  []string     // more for the nodes
+	nodes []string      // variants
+	redis *redisServer  // nil: the store is a file
+	args  []string      // more for the nodes
+	stuck time.Duration // how long nothing may get done until the rest counts as lost; default jobsStuck
 
 	master  *Master
 	log     *history.Log // of kills
@@ -254,7 +255,7 @@ func (j *jobs) rest(ctx context.Context) (history.Jobs, error) {
 		if came.Done > best {
 			best, since = came.Done, time.Now()
 		}
-		if len(came.Lost) == 0 || time.Since(since) > jobsStuck {
+		if len(came.Lost) == 0 || time.Since(since) > cmp.Or(j.stuck, jobsStuck) {
 			return came, nil
 		}
 		if !pause.For(ctx, 500*time.Millisecond) {
