@@ -63,6 +63,7 @@ func Scenarios() []Scenario {
 		startStop(),
 		stopped(),
 		partition(),
+		slowConsumer(),
 		soak(),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -89,4 +90,18 @@ type lateFabric struct{ fabric }
 func (f lateFabric) heal() error {
 	time.AfterFunc(8*time.Second, func() { _ = f.fabric.heal() })
 	return nil
+}
+
+// TestSlowConsumerCanBreak allows nobody to become slower or larger.
+func TestSlowConsumerCanBreak(t *testing.T) {
+	r := must(t, Broken, slowConsumerLimited(1<<20, func(before time.Duration) time.Duration { return before / 100 }), 0.3)
+	if rounds, _ := r.Figure("rounds"); rounds != slowRounds {
+		t.Errorf("%v rounds were measured", rounds)
+	}
+	told := strings.Join(r.Violations, "\n")
+	for _, what := range []string{"the memory of flooder grew", "the bystander's p99", "the flooder's p99"} {
+		if !strings.Contains(told, what) {
+			t.Errorf("nothing is said of %s", what)
+		}
+	}
 }

@@ -29,6 +29,7 @@ func workers() map[string]worker {
 	return map[string]worker{
 		"job-caller":  jobCaller,
 		"job-handler": jobHandler,
+		"slow-caller": slowCaller,
 		"soak-caller": soakCaller,
 		"soak-crowd":  soakCrowd,
 	}
