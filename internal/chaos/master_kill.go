@@ -33,6 +33,10 @@ const (
 	// convergeLimit is how long it may take; the short form runs beside other tests.
 	convergeLimit      = 2 * time.Second
 	convergeLimitShort = 5 * time.Second
+
+	// awayLong is how long the master is away at most, once all have noticed.
+	awayLong  = 4 * time.Second
+	awayShort = time.Second
 )
 
 const masterKillSchema = `
@@ -66,14 +70,14 @@ func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
 		wg.Go(func() { m.call(calling, caller) })
 	}
 	var took []time.Duration
-	limit := convergeLimit
+	limit, away := convergeLimit, awayLong
 	if !lab.Long {
-		limit = convergeLimitShort
+		limit, away = convergeLimitShort, awayShort
 	}
 	dice := lab.Dice("kills")
 	for n := range lab.Size.Count {
 		lab.Doing("kill %d of %d", n+1, lab.Size.Count)
-		d, err := m.round(time.Duration(dice.IntN(1500)) * time.Millisecond)
+		d, err := m.round(time.Duration(dice.Int64N(int64(away))))
 		if err != nil {
 			return report, err
 		}
