@@ -121,7 +121,7 @@ func judgePartition(report *Report, kind string, all []healed) {
 	for _, h := range all {
 		links += h.links
 		lost += h.lost
-		if h.plan.longest() >= cutForSure {
+		if h.bites {
 			long++
 			report.Must(h.lost+h.removed > 0, "seed %d (%s): nothing was lost in the cut, which was none", h.seed, h.plan)
 		}
@@ -153,7 +153,8 @@ func judgePartition(report *Report, kind string, all []healed) {
 type healed struct {
 	seed          int
 	plan          plan
-	links         int // that the schema asks for
+	bites         bool // somebody was cut for so long that it has to be noticed
+	links         int  // that the schema asks for
 	lost, removed int // ends of links, and nodes by the master
 	differs       string
 	took          time.Duration // from the heal until it was whole; 0 when that took too long
@@ -216,7 +217,7 @@ func (p *parted) run(ctx context.Context, w weaver) (h healed, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return h, err
 	}
-	h = healed{seed: p.seed, plan: p.plan, links: linkCount(p.schema, p.names), differs: differs}
+	h = healed{seed: p.seed, plan: p.plan, bites: p.plan.bites(p.schema), links: linkCount(p.schema, p.names), differs: differs}
 	if !since.IsZero() {
 		h.took = max(since.Sub(at), time.Nanosecond)
 	}
@@ -345,11 +346,19 @@ func newCut(dice *rand.Rand, nodes int) (kind string, pairs [][2]int) {
 	return "the master", pairs
 }
 
-func (p plan) longest() (d time.Duration) {
-	for _, x := range p.parts {
-		d = max(d, x.lasts)
-	}
-	return d
+// bites tells whether a link, of nodes or to the master, is cut for so long that its loss has to be noticed.
+func (p plan) bites(s *schema.Schema) bool {
+	return slices.ContainsFunc(p.parts, func(x part) bool {
+		return x.lasts >= cutForSure && slices.ContainsFunc(x.pairs, func(pair [2]int) bool {
+			a, b := min(pair[0], pair[1]), max(pair[0], pair[1])
+			if a == 0 {
+				return true
+			}
+			from, _ := webNode(a - 1)
+			to, _ := webNode(b - 1)
+			return s.Links(from, to)
+		})
+	})
 }
 
 func (p plan) String() string {

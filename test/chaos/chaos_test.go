@@ -46,17 +46,21 @@ func TestMain(m *testing.M) {
 // nothing happened: at least so much.
 func figures(scenario string) map[string]float64 {
 	return map[string]map[string]float64{
-		"queue-file":  {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1},
-		"queue-redis": {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1, "kills of redis-server": 1},
-		"damage":      {"kills of a handler": 4, "jobs meanwhile": 10, "files cut off": 14, "jobs in them": 14 * 120, "done all the same": 1},
-		"master-kill": {"kills": 3, "nodes": 50, "calls": 100},
-		"start-stop":  {"starts": 50, "of them killed": 3},
-		"soak":        {"nodes": 50, "kills of half the crowd": 1, "calls": 100, "jobs": 10, "broadcasts": 1},
+		"queue-file":    {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1},
+		"queue-redis":   {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1, "kills of redis-server": 1},
+		"damage":        {"kills of a handler": 4, "jobs meanwhile": 10, "files cut off": 14, "jobs in them": 14 * 120, "done all the same": 1},
+		"master-kill":   {"kills": 3, "nodes": 50, "calls": 100},
+		"start-stop":    {"starts": 50, "of them killed": 3},
+		"stopped":       {"stops": 12, "calls": 100},
+		"partition":     {"links": 60},
+		"slow-consumer": {"overloaded": 1, "calls of the flood accepted": 100},
+		"soak":          {"nodes": 50, "kills of half the crowd": 1, "calls": 100, "jobs": 10, "broadcasts": 1},
 	}[scenario]
 }
 
 // zero are figures that must be 0.
-var zero = []string{"lost", "calls lost", "links dropped", "goroutines left", "open files left", "master's goroutines left", "processes left", "files left", "other failures"}
+var zero = []string{"lost", "calls lost", "links dropped", "goroutines left", "open files left", "master's goroutines left", "processes left", "files left", "other failures",
+	"links lost", "nodes removed by the master", "times the master was lost", "calls failed", "not whole after 5s"}
 
 func TestScenarios(t *testing.T) {
 	for _, s := range chaos.Scenarios() {

@@ -19,6 +19,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/meshtest/fault"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // slack is what a loaded machine may add to a time.
@@ -81,6 +82,46 @@ func (l *losses) at(t *testing.T) time.Time {
 	return l.last
 }
 
+// stalls is for how long at a time this process did not run.
+type stalls struct {
+	mu    sync.Mutex
+	worst time.Duration
+}
+
+// watchStalls begins to look for times in which this process does not run, until the test ends.
+func watchStalls(t *testing.T) *stalls {
+	s := &stalls{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for last := time.Now(); pause.For(ctx, 20*time.Millisecond); {
+			now := time.Now()
+			s.mu.Lock()
+			s.worst = max(s.worst, now.Sub(last))
+			s.mu.Unlock()
+			last = now
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+// inTime fails the test when something took longer than it may. A process that did not run meanwhile gives its
+// peers all of their time again, and proves nothing.
+func (s *stalls) inTime(t *testing.T, took, limit time.Duration) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case took <= limit+slack:
+	case s.worst > 500*time.Millisecond:
+		t.Logf("noticed after %s, but this process did not run for %s", took, s.worst)
+	default:
+		t.Errorf("noticed after %s", took)
+	}
+}
+
 // TestSilentPeers has connections that are there and carry nothing, in all ways in which that can
 // be: both ends notice in time, what waits fails with that, and the link is back after the heal.
 func TestSilentPeers(t *testing.T) {
@@ -119,7 +160,7 @@ func TestSilentPeers(t *testing.T) {
 				}()
 				meshtest.Await(t, begun, "the call")
 
-				cut := time.Now()
+				stalls, cut := watchStalls(t), time.Now()
 				if err := proxy.Set(f); err != nil {
 					t.Fatal(err)
 				}
@@ -127,9 +168,7 @@ func TestSilentPeers(t *testing.T) {
 				lostHere, lostThere := here.at(t), there.at(t)
 				t.Logf("lost after %s by who dialled, after %s at the other end", lostHere.Sub(cut), lostThere.Sub(cut))
 				for _, at := range []time.Time{lostHere, lostThere} {
-					if took := at.Sub(cut); took > limit+slack {
-						t.Errorf("noticed after %s", took)
-					}
+					stalls.inTime(t, at.Sub(cut), limit)
 				}
 				if took := lostHere.Sub(ended).Abs(); took > slack {
 					t.Errorf("the call ended %s from the loss", took)
@@ -174,7 +213,7 @@ func TestSilentMaster(t *testing.T) {
 				return len(nodes)
 			}
 
-			cut := time.Now()
+			stalls, cut := watchStalls(t), time.Now()
 			if err := proxy.Set(f); err != nil {
 				t.Fatal(err)
 			}
@@ -182,9 +221,7 @@ func TestSilentMaster(t *testing.T) {
 			noticed := time.Since(cut)
 			meshtest.WaitFor(t, func() bool { return listed() == 1 }, func() string { return "the loss of the node" })
 			t.Logf("the node noticed after %s, the master had by %s", noticed, time.Since(cut))
-			if took := time.Since(cut); took > link.HeartbeatLAN+slack {
-				t.Errorf("noticed after %s", took)
-			}
+			stalls.inTime(t, time.Since(cut), link.HeartbeatLAN)
 			if _, err := s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), node.CallOptions{Timeout: 30 * time.Second}); err != nil {
 				t.Error(err)
 			}
