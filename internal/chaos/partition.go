@@ -155,7 +155,7 @@ type healed struct {
 	plan          plan
 	bites         bool // somebody was cut for so long that it has to be noticed
 	links         int  // that the schema asks for
-	lost, removed int // ends of links, and nodes by the master
+	lost, removed int  // ends of links, and nodes by the master
 	differs       string
 	took          time.Duration // from the heal until it was whole; 0 when that took too long
 	ended         string        // a process
