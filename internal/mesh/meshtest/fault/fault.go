@@ -13,12 +13,10 @@ import (
 type Faults struct {
 	Up, Down Line
 
-	// Drop is the probability that an attempt to connect is turned away (closed without a
-	// word), and for each further second of a connection that it is closed at both ends.
-	Drop float64
-	// Reset is the probability that a connection is reset (RST at both ends): when it is made,
-	// when the faults are set, and each second.
-	Reset float64
+	// Drop and Reset are the probabilities that a connection is closed, and that it is reset
+	// (RST), at both ends: when it is made, when the faults are set, and each second. One to which that happens when it is
+	// made never reaches the target.
+	Drop, Reset float64
 	// HalfOpen closes connections towards who was connected to, and does not tell who
 	// connected, whose bytes are not read any more. New ones lead nowhere. When it ends, they are
 	// all reset, as by a machine that was started again and knows nothing of them.
