@@ -217,6 +217,9 @@ func (j *jobs) killAll(ctx context.Context) error {
 		if deck = deck[1:]; v.finished() {
 			continue
 		}
+		if !v.process.Running() && !v.finished() {
+			return fmt.Errorf("%s has ended by itself; see %s", v.name, v.process.Log)
+		}
 		j.lab.Doing("kill %d: %s", n+1, v.name)
 		v.process.KillAlone()
 		if v.finished() {
