@@ -32,7 +32,7 @@ func queueRedis() Scenario {
 	return Scenario{
 		Name:  "queue-redis",
 		Shows: "queued jobs in Redis, kill -9 of a node, caller or redis-server at random: no accepted job lost, repetitions only after a lease ran out, and flagged",
-		Short: Size{Count: 5000},
+		Short: Size{Count: 4000},
 		Long:  Size{Count: 100_000},
 		Run: func(ctx context.Context, lab *Lab) (report Report, err error) {
 			j := &jobs{lab: lab, nodes: []string{"w1", "w2"}}
@@ -188,8 +188,8 @@ func (j *jobs) caller(i int) jobCallerConfig {
 	return cfg
 }
 
-// killAll kills one victim after another until all callers are done, and each of them at least once: victims are
-// dealt like cards, so that none is left out for long.
+// killAll kills one victim after another until all callers are done and most of the jobs as well, and each of them at
+// least once: victims are dealt like cards, so that none is left out for long.
 func (j *jobs) killAll(ctx context.Context) error {
 	dice := j.lab.Dice("kills")
 	every := killEveryShort
@@ -202,7 +202,8 @@ func (j *jobs) killAll(ctx context.Context) error {
 		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
-		if n >= len(j.victims) && !slices.ContainsFunc(j.victims, func(v *victim) bool { return v.kind == "caller" && !v.finished() }) {
+		sending := slices.ContainsFunc(j.victims, func(v *victim) bool { return v.kind == "caller" && !v.finished() })
+		if n >= len(j.victims) && !sending && j.waiting(ctx) <= j.lab.Size.Count/20 {
 			return nil
 		}
 		if len(deck) == 0 {
@@ -238,6 +239,18 @@ func (j *jobs) killAll(ctx context.Context) error {
 	}
 }
 
+// waiting is how many jobs wait; all of them while the nodes cannot be asked.
+func (j *jobs) waiting(ctx context.Context) (n int) {
+	queues, err := j.lab.Queues(ctx, j.master, "worker")
+	if err != nil || len(queues) == 0 {
+		return j.lab.Size.Count
+	}
+	for _, q := range queues {
+		n += q.Waiting
+	}
+	return n
+}
+
 // finished tells whether a caller has ended by itself, because all its jobs were accepted.
 func (v *victim) finished() bool {
 	if v.kind == "caller" && !v.over && !v.process.Running() {
@@ -250,6 +263,7 @@ func (v *victim) finished() bool {
 func (j *jobs) rest(ctx context.Context) (history.Jobs, error) {
 	best, since := -1, time.Now()
 	for {
+		begun := time.Now()
 		events, err := j.lab.Events()
 		if err != nil {
 			return history.Jobs{}, err
@@ -261,7 +275,7 @@ func (j *jobs) rest(ctx context.Context) (history.Jobs, error) {
 		if len(came.Lost) == 0 || time.Since(since) > cmp.Or(j.stuck, jobsStuck) {
 			return came, nil
 		}
-		if !pause.For(ctx, 500*time.Millisecond) {
+		if !pause.For(ctx, max(500*time.Millisecond, 5*time.Since(begun))) { // reading a long history is work
 			return came, context.Cause(ctx)
 		}
 	}
