@@ -7,7 +7,7 @@ ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native node)
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
-.PHONY: help build deps test lint fuzz bench scale interop generate snapshot clean
+.PHONY: help build deps test lint fuzz bench scale chaos interop generate pictures snapshot clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench: deps ## comparison with other systems into docs/performance.md; BENCH_FLA
 
 scale: ## the control plane with 10 to 10,000 nodes into docs/performance.md
 	cd bench && go run . -scale -out ../docs/performance.md
+
+chaos: build ## the long forms of meshctl chaos, about an hour and a half, into docs/reliability.md; CHAOS_FLAGS="soak" is one
+	go run ./test/chaos/publish -- $(CHAOS_FLAGS)
 
 interop: deps ## the tests with JavaScript peers, none skipped
 	MESHCTL_REQUIRE_INTEROP=1 .ci/gotest ./test/interop/...

@@ -21,7 +21,8 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"internal/tui"},
 	{"internal/tui/screen", "internal/tui/tuitest"},
-	{"internal/demo", "internal/metrics"},
+	{"internal/demo", "internal/metrics", "internal/chaos"},
+	{"internal/chaos/history"},
 	{"internal/config", "internal/mesh/meshtest"},
 	{"internal/mesh/master", "internal/mesh/node"},
 	{"internal/mesh/inspect/query", "internal/mesh/inspect/record"},
@@ -40,7 +41,7 @@ var layers = [][]string{
 	{"internal/mesh/wire"},
 	{"internal/mesh/seal", "internal/mesh/identity"},
 	{"internal/mesh/schema"},
-	{"configs"},
+	{"configs", "internal/mesh/meshtest/fault"},
 	{"internal/redisdb/redistest"},
 	{"internal/bounded", "internal/pause", "internal/redisdb"},
 }

@@ -56,7 +56,7 @@ or, in several terminals:
 	}
 	add(groupRun, newCmdDemo(app), newCmdServeMaster(app, nil), newCmdJoin(app, nil))
 	add(groupUse, newCmdCall(app, nil), newCmdList(app, nil), newCmdWatch(app, nil), newCmdTop(app, nil), newCmdEvents(app, nil), newCmdBench(app, nil), newCmdQueue(app))
-	add(groupKnow, newCmdInit(app), newCmdSchema(app), newCmdExplain(app, nil), newCmdKeys(app), newCmdToken(app), newCmdConfig(app))
+	add(groupKnow, newCmdInit(app), newCmdSchema(app), newCmdExplain(app, nil), newCmdKeys(app), newCmdToken(app), newCmdConfig(app), newCmdChaos(app))
 	root.AddCommand(newCmdVersion(app), &cobra.Command{
 		Use:   "exit-codes",
 		Short: "What meshctl exits with",

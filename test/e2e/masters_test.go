@@ -21,6 +21,13 @@ import (
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
+const schema = `
+caller: {_allow: [], _connect: [answerer], _commands: {}}
+answerer:
+  _allow: [caller]
+  _commands: {_balanced: {echo: {responds: true, method: {builtin: echo}}}}
+`
+
 // fleet is three masters, each a process of its own, that share a registry.
 type fleet struct {
 	t      *testing.T
@@ -109,9 +116,9 @@ func (f *fleet) awaitList(i, count int) time.Duration {
 
 // Three masters are restarted one after another, in order and then with SIGKILL, under calls
 // between 100 nodes: no link may drop, no call may fail, and whoever comes or goes meanwhile
-// is known to all. MESHCTL_E2E_NODES makes it another number of nodes.
+// is known to all.
 func TestRollingRestartOfMasters(t *testing.T) {
-	count := setting(t, "MESHCTL_E2E_NODES", 100)
+	const count = 100
 	f := startFleet(t)
 	var watched atomic.Bool
 	leaving := "answerer/leaves"

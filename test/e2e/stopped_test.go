@@ -72,33 +72,9 @@ func signal(t *testing.T, p *process, s syscall.Signal) {
 	}
 }
 
-// TestStoppedShortly stops a node, and the master, for a second, again and again: nobody is
-// lost, and the node loses nobody.
-func TestStoppedShortly(t *testing.T) {
-	s := startStoppable(t)
-	for i := range setting(t, "MESHCTL_E2E_STOPS", 6) {
-		p := s.answerer
-		if i%3 == 2 {
-			p = s.master
-		}
-		signal(t, p, syscall.SIGSTOP)
-		time.Sleep(time.Second)
-		signal(t, p, syscall.SIGCONT)
-		if err := s.call("answerer.echo", `1`, 30*time.Second); err != nil {
-			t.Errorf("stop %d: %v", i, err)
-		}
-		time.Sleep(200 * time.Millisecond)
-		if !s.caller.Ready() {
-			t.Errorf("stop %d: the master was lost", i)
-		}
-	}
-	if !s.lostAt().IsZero() {
-		t.Error("a link was lost")
-	}
-}
-
 // TestStoppedForGood stops a node and does not let it go on: it is lost in time, and what
-// waits for it ends with that. Once it goes on it is linked again.
+// waits for it ends with that. Once it goes on it is linked again. That one who is stopped for a second only is
+// lost by nobody is the scenario "stopped" of meshctl chaos.
 func TestStoppedForGood(t *testing.T) {
 	s := startStoppable(t)
 	failed := make(chan time.Time, 1)

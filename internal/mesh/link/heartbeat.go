@@ -75,7 +75,9 @@ func NewHeartbeat(ctx context.Context, silence time.Duration, do Beats) *Heartbe
 // Heard notes a sign of life of the peer, be it a part of a message.
 func (h *Heartbeat) Heard() { note(&h.heard) }
 
-// Said notes that this end gave one.
+// Said notes that this end gave one. What Ask and Say brought about does not count: else every
+// second Say would be left out, and a peer whose questions come late, on a line that is full of what it
+// sent before them, would hear of this end half as often.
 func (h *Heartbeat) Said() { note(&h.said) }
 
 // note spares the peer's core a write to what has been written already.

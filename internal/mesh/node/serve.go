@@ -320,7 +320,7 @@ func (c *core) judge(p *peer, name string) verdict {
 		v.room = c.rooms[name]
 		v.handler = c.handler(name)
 		quick, ok := v.handler.(handler.Inliner)
-		v.inline = ok && quick.Inline()
+		v.inline = ok && quick.Inline() && !v.command.Queued // a queued one is answered later
 		v.meter = c.telemetry.answering(name)
 	}
 	return v

@@ -93,7 +93,8 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 	case db != nil && !errors.Is(err, errDamaged):
 		db.Close()
 	case file != nil:
-		file.Close() // and with it the lock; what a panic left mapped stays so
+		unlock(file) // what a panic left mapped stays so
+		file.Close()
 	}
 	var osErr *fs.PathError
 	var errno syscall.Errno

@@ -243,6 +243,7 @@ func (w *writer) flush() error {
 			continue
 		}
 		err := w.frame(plain)
+		w.life.Said()
 		if lent != nil {
 			buffers.Put(lent)
 		}
@@ -276,7 +277,6 @@ func (w *writer) frame(plain []byte) error {
 		return err
 	}
 	_, err = conn.Write(wsMessage(sealed, w.info.Dialed))
-	w.life.Said()
 	return err
 }
 

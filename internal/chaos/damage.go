@@ -1,0 +1,446 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/chaos/history"
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
+)
+
+// damage takes away what a node with a queue stands on: the program that does the work, the room on its
+// disk, and parts of its file.
+func damage() Scenario {
+	return Scenario{
+		Name:  "damage",
+		Shows: "handler killed with -9, disk full, store file cut off at every class of offset: a clear error, the rest of the queue intact, the node up",
+		Short: Size{Count: 1},
+		Long:  Size{Count: 5},
+		Run: func(ctx context.Context, lab *Lab) (report Report, err error) {
+			d := &damageRun{lab: lab, report: &report}
+			for _, step := range []func(context.Context) error{d.start, d.killProgram, d.fillDisk, d.cutOff} {
+				if err := step(ctx); err != nil {
+					return report, err
+				}
+			}
+			return report, nil
+		},
+	}
+}
+
+// The program works only while its gate is open.
+const damageSchema = `
+caller: {_allow: [], _connect: [worker], _commands: {}}
+worker:
+  _allow: [caller]
+  _commands:
+    _balanced:
+      echo: {responds: true, method: {builtin: echo}}
+      job: {queued: true, responds: false, concurrency: 4, retries: 1000, max_depth: 100000, method: {stdio: %s}}
+`
+
+// killsEach is how often the program is killed for each unit of the size. It is started again after 100 ms at
+// first and 10 s at last, so that many kills take long.
+const killsEach = 4
+
+// damageRun is a run of it. Each part has a node, or several, of its own, one at a time.
+type damageRun struct {
+	lab    *Lab
+	report *Report
+	master *Master
+	caller *Node
+	log    *history.Log // of what the caller and we do
+	sent   int
+}
+
+func (d *damageRun) start(context.Context) (err error) {
+	if d.log, err = d.lab.History("caller"); err != nil {
+		return err
+	}
+	program, err := json.Marshal([]string{d.lab.program, "chaos", "worker", "job-handler", d.lab.Path("handler.history"), d.lab.Path("gate")})
+	if err != nil {
+		return err
+	}
+	if d.master, err = d.lab.StartMaster(fmt.Sprintf(damageSchema, program)); err != nil {
+		return err
+	}
+	d.caller, err = d.lab.Join(d.master, node.Config{Worker: "caller", Variant: "caller"})
+	return err
+}
+
+// gate lets the program work, or not.
+func (d *damageRun) gate(open bool) error {
+	if open {
+		return os.WriteFile(d.lab.Path("gate"), nil, 0o600)
+	}
+	err := os.Remove(d.lab.Path("gate"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+// linked waits until the caller has a link to a node, or that has ended.
+func (d *damageRun) linked(p *Process) error {
+	err := d.lab.Await("a link to "+p.Name, joinLimit, func() bool {
+		for _, peer := range d.caller.Peers() {
+			if peer.Variant == p.Name {
+				return true
+			}
+		}
+		return !p.Running()
+	})
+	if err == nil && !p.Running() {
+		err = fmt.Errorf("%s has ended; see %s", p.Name, p.Log)
+	}
+	return err
+}
+
+// send sends one more job to a node, and gives its name once it is accepted.
+func (d *damageRun) send(ctx context.Context, variant string, fill int) (string, error) {
+	job := fmt.Sprintf("%s/%d", variant, d.sent)
+	d.sent++
+	payload, err := json.Marshal(jobPayload{Job: job, Fill: strings.Repeat("x", fill)})
+	if err != nil {
+		return "", err
+	}
+	if err := d.log.Add(history.Event{Kind: history.Sent, Job: job}); err != nil {
+		return "", err
+	}
+	_, err = d.caller.Call(ctx, "worker.job", payload, node.CallOptions{Only: []string{variant}, Wait: node.WaitStored, Key: job, Timeout: 10 * time.Second})
+	if err != nil {
+		return "", err
+	}
+	return job, d.log.Add(history.Event{Kind: history.Accepted, Job: job})
+}
+
+// came judges the jobs that one node was sent.
+func (d *damageRun) came(variant string, rules history.Rules) (history.Jobs, error) {
+	events, err := d.lab.Events()
+	if err != nil {
+		return history.Jobs{}, err
+	}
+	var own []history.Event
+	for _, e := range events {
+		if e.Kind == history.Killed || strings.HasPrefix(e.Job, variant+"/") {
+			own = append(own, e)
+		}
+	}
+	return history.CheckJobs(own, rules), nil
+}
+
+// done waits until all jobs that a node has accepted are done, and reports those that are not.
+func (d *damageRun) done(p *Process, rules history.Rules) (came history.Jobs, err error) {
+	var failed error
+	_ = d.lab.Await("all jobs to be done", jobsStuck, func() bool {
+		came, failed = d.came(p.Name, rules)
+		return failed != nil || len(came.Lost) == 0
+	})
+	for _, job := range came.Lost {
+		d.report.Must(false, "%s was accepted and is lost", job)
+	}
+	for _, v := range came.Violations {
+		d.report.Must(false, "%s", v)
+	}
+	return came, failed
+}
+
+// logged reports unless the process is up and has logged what tells the reader what is wrong.
+func (d *damageRun) logged(p *Process, what string) error {
+	text, err := p.Logged()
+	d.report.Must(p.Running() && !crashed(text), "%s has ended; see %s", p.Name, p.Log)
+	d.report.Must(strings.Contains(text, what), "%s has not logged %q; see %s", p.Name, what, p.Log)
+	return err
+}
+
+// killProgram kills the program that works, over and over, while jobs come in.
+func (d *damageRun) killProgram(ctx context.Context) error {
+	if err := d.gate(true); err != nil {
+		return err
+	}
+	p, err := d.lab.JoinProcess(d.master, "worker", "program")
+	if err != nil {
+		return err
+	}
+	if err := d.linked(p); err != nil {
+		return err
+	}
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	var refused error
+	wg.Go(func() {
+		for refused == nil && pause.For(sending, 2*time.Millisecond) {
+			_, refused = d.send(ctx, p.Name, 0)
+		}
+	})
+	dice, kills, last := d.lab.Dice("program"), killsEach*d.lab.Size.Count, 0
+	for n := range kills {
+		d.lab.Doing("kill %d of %d of a handler", n+1, kills)
+		if last, err = d.program(p.Name, last); err != nil {
+			return err
+		}
+		if !pause.For(ctx, time.Duration(100+dice.IntN(300))*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+		if program, err := os.FindProcess(last); err == nil {
+			_ = program.Kill() // a program that is gone is found below
+		}
+		if err := d.log.Add(history.Event{Kind: history.Killed, By: "a program"}); err != nil {
+			return err
+		}
+	}
+	if _, err = d.program(p.Name, last); err != nil {
+		return err
+	}
+	stop()
+	wg.Wait()
+	d.report.Must(refused == nil, "a job was refused while the program was killed: %v", refused)
+	came, err := d.done(p, history.Rules{Programs: []string{"a program"}})
+	if err != nil {
+		return err
+	}
+	d.report.Count("kills of a handler", kills)
+	d.report.Count("jobs meanwhile", came.Accepted)
+	d.report.Count("done again", came.Again)
+	if err := d.logged(p, "program ended"); err != nil {
+		return err
+	}
+	return p.Stop(joinLimit)
+}
+
+// program waits until a node's program is up, and not the one that was killed last, and gives its id.
+func (d *damageRun) program(variant string, last int) (pid int, err error) {
+	late := d.lab.Await("the handler to be started again", joinLimit, func() bool {
+		var events []history.Event
+		if events, err = history.Read(d.lab.Path("handler.history")); err != nil && !os.IsNotExist(err) {
+			return true
+		}
+		err = nil
+		for _, e := range events {
+			if e.Kind == history.Up && e.By == variant {
+				if pid, err = strconv.Atoi(e.Note); err != nil {
+					return true
+				}
+			}
+		}
+		return pid != 0 && pid != last
+	})
+	if err == nil {
+		err = late
+	}
+	return pid, err
+}
+
+// fillDisk gives a node a disk of one megabyte, and sends jobs until no more are accepted.
+func (d *damageRun) fillDisk(ctx context.Context) error {
+	d.lab.Doing("filling a disk")
+	dir := d.lab.Path("full.data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	unshare := smallDisk(ctx, dir)
+	if unshare == nil {
+		d.report.Note("disk full not tested: no small disk can be mounted here (that takes Linux, and unshare with the right to make namespaces)")
+		return nil
+	}
+	if err := d.gate(false); err != nil {
+		return err
+	}
+	args := append(unshare[1:], dir, d.lab.program, "join", "worker", "--variant", "full", "--schema", d.master.File, "--master", d.master.Addr, "--host", "127.0.0.1", "--data-dir", dir)
+	p, err := d.lab.Exec("full", unshare[0], args...)
+	if err != nil {
+		return err
+	}
+	if err := d.linked(p); err != nil {
+		return err
+	}
+	accepted, refused := 0, error(nil)
+	for ; refused == nil && accepted < 200; accepted++ {
+		_, refused = d.send(ctx, p.Name, 20_000)
+	}
+	accepted--
+	d.report.Must(wire.CodeOf(refused) == wire.CodeUnavailable && strings.Contains(refused.Error(), "no space left"),
+		"%d jobs of 20 kB were accepted on a disk of 1 MB, then: %v", accepted, refused)
+	_, err = d.caller.Call(ctx, "worker.echo", json.RawMessage(`1`), node.CallOptions{Only: []string{p.Name}, Timeout: joinLimit})
+	d.report.Must(err == nil, "other commands fail on a full disk: %v", err)
+	if err := d.logged(p, "queued commands cannot be stored"); err != nil {
+		return err
+	}
+	if err := d.gate(true); err != nil {
+		return err
+	}
+	if _, err := d.done(p, history.Rules{}); err != nil {
+		return err
+	}
+	late := d.lab.Await("jobs to be accepted again", joinLimit, func() bool {
+		_, err = d.send(ctx, p.Name, 20_000)
+		return err == nil
+	})
+	d.report.Must(late == nil, "no job is accepted once there is room again: %v", err)
+	if _, err := d.done(p, history.Rules{}); err != nil {
+		return err
+	}
+	d.report.Count("jobs on a full disk, all done later", accepted)
+	if err := d.logged(p, "queued commands can be stored again"); err != nil {
+		return err
+	}
+	return p.Stop(joinLimit)
+}
+
+// smallDisk is the beginning of a command line that mounts a disk of one megabyte, for itself alone, at the folder that
+// follows, and then runs the program after that; nil where that cannot be done. It needs no root where
+// users may make namespaces. The limit of a file's size would be no substitute: who
+// exceeds it gets a signal that ends a program of Go.
+func smallDisk(ctx context.Context, dir string) []string {
+	const mount = `mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"`
+	for _, flags := range [][]string{{"--mount"}, {"--mount", "--map-root-user"}} {
+		args := append(flags, "sh", "-c", mount)
+		if exec.CommandContext(ctx, "unshare", append(args, dir, "true")...).Run() == nil {
+			return append([]string{"unshare"}, args...)
+		}
+	}
+	return nil
+}
+
+// cutJobs is how many jobs lie in the file that is cut off, up to a fourth of them larger than a page.
+const cutJobs = 120
+
+// cutOff has nodes start with parts of a file that has jobs.
+func (d *damageRun) cutOff(ctx context.Context) error {
+	if err := d.gate(false); err != nil {
+		return err
+	}
+	p, err := d.lab.JoinProcess(d.master, "worker", "cut")
+	if err != nil {
+		return err
+	}
+	if err := d.linked(p); err != nil {
+		return err
+	}
+	dice := d.lab.Dice("cuts")
+	var jobs []string
+	for range cutJobs {
+		fill := dice.IntN(3000)
+		if dice.IntN(4) == 0 {
+			fill = dice.IntN(12_000)
+		}
+		job, err := d.send(ctx, p.Name, fill)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, job)
+	}
+	p.Kill()
+	if err := d.gate(true); err != nil {
+		return err
+	}
+	file, err := os.ReadFile(filepath.Join(d.lab.Path("cut.data"), "queue.db"))
+	if err != nil {
+		return err
+	}
+	all := cuts(file, d.lab.Size.Count, dice)
+	total := cutResult{}
+	for n, c := range all {
+		d.lab.Doing("cut %d of %d: %s", n+1, len(all), c)
+		r, err := d.reopen(ctx, fmt.Sprintf("cut%d", n+1), file, c, jobs)
+		if err != nil {
+			return err
+		}
+		total.done, total.dead, total.missing = total.done+r.done, total.dead+r.dead, total.missing+r.missing
+	}
+	const intact = 2 // of the files: the whole one and the one without its unused end
+	d.report.Count("files cut off", len(all)-intact)
+	d.report.Count("jobs in them", (len(all)-intact)*len(jobs))
+	d.report.Count("done all the same", total.done-intact*len(jobs))
+	d.report.Count("dead letters", total.dead)
+	d.report.Count("missing, and logged", total.missing)
+	return nil
+}
+
+// cutResult is what became of the jobs of a file.
+type cutResult struct{ done, dead, missing int }
+
+// reopen starts a node with a part of the file, and judges what it makes of it.
+func (d *damageRun) reopen(ctx context.Context, variant string, file []byte, c cut, jobs []string) (r cutResult, err error) {
+	dir := d.lab.Path(variant + ".data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return r, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "queue.db"), file[:c.size], 0o600); err != nil {
+		return r, err
+	}
+	p, err := d.lab.JoinProcess(d.master, "worker", variant, "--inspect-payloads")
+	if err != nil {
+		return r, err
+	}
+	if err := d.linked(p); err != nil {
+		return r, fmt.Errorf("%s: %w", c, err)
+	}
+	late := d.lab.Await("the queue to be empty", jobsStuck, func() bool {
+		queues, err := d.lab.Queues(ctx, d.master, "worker")
+		return err == nil && len(queues) == 1 && queues[0].Waiting+queues[0].Running == 0
+	})
+	d.report.Must(late == nil, "%s: %v", c, late)
+	dead, err := d.lab.DeadLetters(ctx, d.master, "worker.job", variant)
+	if err != nil {
+		return r, err
+	}
+	events, err := history.Read(d.lab.Path("handler.history"))
+	if err != nil {
+		return r, err
+	}
+	begun, ended := map[string]bool{}, map[string]bool{} // by the node before; here
+	for _, e := range events {
+		switch {
+		case e.Kind == history.Started && e.By == "cut":
+			begun[e.Job] = true
+		case e.Kind == history.Started && e.By == variant:
+			d.report.Must(e.Redelivered || !begun[e.Job], "%s: %s was begun before, and is not flagged", c, e.Job)
+		case e.Kind == history.Ended && e.By == variant:
+			d.report.Must(!ended[e.Job], "%s: %s was done twice", c, e.Job)
+			ended[e.Job] = true
+		}
+	}
+	buried := map[string]bool{}
+	for _, job := range dead {
+		buried[job] = true
+	}
+	for _, job := range jobs {
+		d.report.Must(!ended[job] || !buried[job], "%s: %s was done and is a dead letter", c, job)
+		switch {
+		case ended[job]:
+			r.done++
+		case buried[job]:
+			r.dead++
+		default:
+			r.missing++
+		}
+	}
+	d.report.Must(r.done+r.dead >= c.least(usedBytes(file), len(jobs)), "%s: of %d jobs only %d were done and %d are dead letters", c, len(jobs), r.done, r.dead)
+	text, err := p.Logged()
+	if err != nil {
+		return r, err
+	}
+	told := strings.Contains(text, `"level":"error"`) && (strings.Contains(text, "damaged") || strings.Contains(text, "empty file"))
+	d.report.Must(told == (c.size < usedBytes(file)), "%s: the log tells of damage: %v; see %s", c, told, p.Log)
+	_, err = d.send(ctx, variant, 100)
+	d.report.Must(err == nil, "%s: the node takes no further job: %v", c, err)
+	if _, err := d.done(p, history.Rules{}); err != nil {
+		return r, err
+	}
+	d.report.Must(p.Running() && !crashed(text), "%s: the node has ended; see %s", c, p.Log)
+	return r, p.Stop(joinLimit)
+}
