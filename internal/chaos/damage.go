@@ -142,10 +142,18 @@ func (d *damageRun) came(variant string, rules history.Rules) (history.Jobs, err
 // done waits until all jobs that a node has accepted are done, and reports those that are not.
 func (d *damageRun) done(p *Process, rules history.Rules) (came history.Jobs, err error) {
 	var failed error
-	_ = d.lab.Await("all jobs to be done", jobsStuck, func() bool {
-		came, failed = d.came(p.Name, rules)
-		return failed != nil || len(came.Lost) == 0
+	// Those that have failed several times wait for up to a minute, give or take a third, before their next try.
+	const patience = 90 * time.Second
+	best, since := -1, time.Now()
+	_ = d.lab.Await("all jobs to be done", longLimit, func() bool {
+		if came, failed = d.came(p.Name, rules); came.Done > best {
+			best, since = came.Done, time.Now()
+		}
+		return failed != nil || len(came.Lost) == 0 || time.Since(since) > patience || !pause.For(d.lab.ctx, 200*time.Millisecond)
 	})
+	if err := context.Cause(d.lab.ctx); err != nil {
+		return came, err
+	}
 	for _, job := range came.Lost {
 		d.report.Must(false, "%s was accepted and is lost", job)
 	}

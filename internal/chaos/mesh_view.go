@@ -13,6 +13,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // meshView is what the nodes of a mesh report of their links, each for itself, and the master of its
@@ -31,6 +32,9 @@ func watchMesh(ctx context.Context, lab *Lab, master string) (*meshView, error) 
 	ctx, cancel := context.WithTimeout(ctx, joinLimit)
 	defer cancel()
 	w, err := node.Watch(ctx, node.Config{Ring: lab.Ring, Master: master})
+	for err != nil && pause.For(ctx, 100*time.Millisecond) { // a busy machine may take longer than Watch waits
+		w, err = node.Watch(ctx, node.Config{Ring: lab.Ring, Master: master})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("watch the mesh: %w", err)
 	}

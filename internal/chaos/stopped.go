@@ -36,6 +36,9 @@ const (
 	stopTime     = time.Second
 	// stopRest is how long the same process goes on at least until it is stopped again.
 	stopRest = time.Second
+	// stallLimit is how long nobody may get to run on a machine on which a stop of a second is one of a second, and
+	// not of twice that.
+	stallLimit = 300 * time.Millisecond
 )
 
 func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, err error) {
@@ -81,10 +84,13 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 	for _, worker := range []string{"left", "right", "sink"} {
 		callers.Go(func() { calls.make(calling, worker+".echo") })
 	}
+	stalled := make(chan time.Duration, 1)
+	go func() { stalled <- longestStall(calling) }()
 	err = freezeAtRandom(ctx, lab, victims)
 	// What was taken for lost at the end of the last stop would be noticed by now.
 	pause.For(ctx, link.HeartbeatLAN)
 	stop()
+	stall := <-stalled
 	callers.Wait()
 	if err != nil {
 		return report, err
@@ -106,6 +112,9 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 	}
 	lost += int(lostHere.Load())
 	differs := view.differs(sch, names)
+	if lost+left+masterless > 0 && stall > stallLimit {
+		return report, fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
+	}
 	report.Count("stops", lab.Size.Count)
 	report.Count("links lost", lost)
 	report.Count("nodes removed by the master", left)
@@ -113,6 +122,7 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 	report.Count("calls", int(calls.made.Load()))
 	report.Count("calls failed", len(calls.failed))
 	report.Took("slowest call", time.Duration(calls.slowest.Load()))
+	report.Took("longest stall of the machine", stall)
 	report.Must(lost == 0, "%d links were lost", lost)
 	report.Must(left == 0, "the master removed nodes %d times", left)
 	report.Must(masterless == 0, "nodes lost the master %d times", masterless)
@@ -161,6 +171,17 @@ func freezeAtRandom(ctx context.Context, lab *Lab, victims []*Process) error {
 	default:
 		return context.Cause(ctx)
 	}
+}
+
+// longestStall is for how long at most this process, which nobody stops, did not get to run until ctx ended.
+func longestStall(ctx context.Context) (worst time.Duration) {
+	const look = 10 * time.Millisecond
+	for last := time.Now(); pause.For(ctx, look); {
+		now := time.Now()
+		worst = max(worst, now.Sub(last)-look)
+		last = now
+	}
+	return worst
 }
 
 // stoppedCalls are the calls that are made meanwhile.

@@ -43,6 +43,9 @@ func must(t *testing.T, verdict Verdict, s Scenario, scale float64) Result {
 	}
 	r := results[0]
 	t.Logf("%s: %s; %s", r.Verdict, r.Measured(), r.Violations)
+	if r.Verdict == Failed && strings.Contains(r.Reason, "too busy") {
+		t.Skip(r.Reason)
+	}
 	if r.Verdict != verdict {
 		t.Errorf("the verdict is %s (%s)", r.Verdict, r.Reason)
 	}

@@ -48,7 +48,7 @@ func figures(scenario string) map[string]float64 {
 	return map[string]map[string]float64{
 		"queue-file":    {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1},
 		"queue-redis":   {"accepted": 4000, "kills of nodes": 1, "kills of callers": 1, "kills of redis-server": 1},
-		"damage":        {"kills of a handler": 4, "jobs meanwhile": 10, "files cut off": 14, "jobs in them": 14 * 120, "done all the same": 1},
+		"damage":        {"kills of a handler": 4, "jobs meanwhile": 10, "files cut off": 14, "jobs in them": 14 * 120},
 		"master-kill":   {"kills": 3, "nodes": 50, "calls": 100},
 		"start-stop":    {"starts": 50, "of them killed": 3},
 		"stopped":       {"stops": 12, "calls": 100},
