@@ -24,24 +24,8 @@ import (
 
 // The masters of these tests share nothing: what is tested is how others find them.
 
-// listens gives a port of the loopback interface, and takes it so that nobody else gets it.
-func listens(t *testing.T) (l net.Listener, addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l, l.Addr().String()
-}
-
-// free gives a port of the loopback interface that nobody listens on.
-func free(t *testing.T) (addr string) {
-	t.Helper()
-	l, addr := listens(t)
-	l.Close()
-	return addr
-}
+// Nobody listens there.
+const nobody, nobodyElse = "127.0.0.1:1", "127.0.0.1:2"
 
 func port(t *testing.T, addr string) int {
 	t.Helper()
@@ -55,7 +39,10 @@ func port(t *testing.T, addr string) int {
 // accepting has a listener's connections served, each by a goroutine that ends with it.
 func accepting(t *testing.T, serve func(net.Conn)) (addr string) {
 	t.Helper()
-	l, addr := listens(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -73,8 +60,49 @@ func accepting(t *testing.T, serve func(net.Conn)) (addr string) {
 		l.Close()
 		wg.Wait()
 	})
-	return addr
+	return l.Addr().String()
 }
+
+// relay hands a connection on to an address, until either side closes it.
+func relay(c net.Conn, to string) {
+	up, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	go func() {
+		copyUntilClosed(up, c)
+		up.Close()
+	}()
+	copyUntilClosed(c, up)
+}
+
+// gate is an address at which no master is until there is one. (Ports that are merely free
+// somebody else may take.)
+type gate struct {
+	addr string
+	to   atomic.Pointer[string]
+}
+
+func newGate(t *testing.T) *gate {
+	t.Helper()
+	g := new(gate)
+	g.addr = accepting(t, func(c net.Conn) {
+		if to := g.to.Load(); to != nil {
+			relay(c, *to)
+		}
+	})
+	return g
+}
+
+// open has a master at the gate.
+func (g *gate) open(m *meshtest.Master) *meshtest.Master {
+	addr := m.Addr().String()
+	g.to.Store(&addr)
+	return m
+}
+
+func (g *gate) shut() { g.to.Store(nil) }
 
 // at waits until exactly the named nodes are at a master, and gives their links to it.
 func at(t *testing.T, m *meshtest.Mesh, addr string, names ...string) (links []string) {
@@ -101,14 +129,15 @@ func at(t *testing.T, m *meshtest.Mesh, addr string, names ...string) (links []s
 // Nodes go to the next master when theirs goes, and their links to each other stay.
 func TestNodesGoToTheNextMaster(t *testing.T) {
 	eachLink(t, func(t *testing.T, m *meshtest.Mesh) {
-		second := free(t)
+		first, second := newGate(t), newGate(t)
+		first.open(m.Master)
 		var lost atomic.Int32
 		each := m.Each
 		m.Each = func(c *node.Config) {
 			if each != nil {
 				each(c)
 			}
-			c.Master = m.Addr + "," + second
+			c.Master = first.addr + "," + second.addr
 			c.Hooks.OnDisconnection = func(wire.Peer) { lost.Add(1) }
 		}
 		shop := m.Join("shop", "s")
@@ -117,13 +146,15 @@ func TestNodesGoToTheNextMaster(t *testing.T) {
 		links := func() string { return fmt.Sprint(node.LinkIDs(shop.Node)) }
 		before := links()
 
-		other := m.StartMaster(port(t, second))
+		other := second.open(m.StartMaster(0))
+		first.shut()
 		m.Master.Stop()
-		at(t, m, second, "billing/b", "shop/s")
+		at(t, m, second.addr, "billing/b", "shop/s")
 		echo(t, shop, `{"at":"the second"}`)
-		m.StartMaster(port(t, m.Addr))
+		first.open(m.StartMaster(0))
+		second.shut()
 		other.Stop()
-		at(t, m, m.Addr, "billing/b", "shop/s")
+		at(t, m, first.addr, "billing/b", "shop/s")
 		meshtest.WaitFor(t, func() bool { return shop.Ready() && bill.Ready() }, func() string { return "both to be ready" })
 		echo(t, shop, `{"at":"the first again"}`)
 		if after := links(); lost.Load() != 0 || after != before {
@@ -144,19 +175,13 @@ func TestDeadMastersDelayNobody(t *testing.T) {
 		silent.Add(-1)
 	})
 	var beside atomic.Bool // whether the master was dialled while that was under way
-	relay := accepting(t, func(c net.Conn) {
+	master := accepting(t, func(c net.Conn) {
 		if silent.Load() > 0 {
 			beside.Store(true)
 		}
-		up, err := net.Dial("tcp", m.Addr)
-		if err != nil {
-			return
-		}
-		defer up.Close()
-		go copyUntilClosed(up, c)
-		copyUntilClosed(c, up)
+		relay(c, m.Addr)
 	})
-	list := strings.Join([]string{hole, free(t), relay}, ",")
+	list := strings.Join([]string{hole, nobody, master}, ",")
 	for i := 0; tried.Load() < 2; i++ { // whether it is tried is drawn
 		if i == 100 {
 			t.Fatal("the silent one is never tried")
@@ -164,8 +189,7 @@ func TestDeadMastersDelayNobody(t *testing.T) {
 		before := tried.Load()
 		beside.Store(false)
 		if i%2 == 0 {
-			n := m.Join("billing", fmt.Sprint("b", i), func(c *node.Config) { c.Master = list })
-			defer n.Stop()
+			m.Join("billing", fmt.Sprint("b", i), func(c *node.Config) { c.Master = list })
 		} else {
 			m.Operator(func(c *node.Config) { c.Master = list }).Close()
 		}
@@ -239,7 +263,12 @@ func TestCertificatesAreForTheMastersName(t *testing.T) {
 
 // Discovery is asked at each address.
 func TestDiscoveryOfManyMasters(t *testing.T) {
-	discovery := free(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	discovery := l.Addr().String()
+	l.Close() // the master below takes it
 	m := meshtest.New(t, shop, func(m *meshtest.Mesh) {
 		m.EachMaster = func(c *master.Config) { c.DiscoveryPort = port(t, discovery) }
 	})
@@ -251,7 +280,7 @@ func TestDiscoveryOfManyMasters(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Master.Stop()
-	_, err := node.Connect(t.Context(), cfg)
+	_, err = node.Connect(t.Context(), cfg)
 	for _, ip := range strings.Split(cfg.Master, ",") {
 		if where := fmt.Sprintf("%s:%d", ip, cfg.DiscoveryPort); err == nil || !strings.Contains(err.Error(), where) {
 			t.Errorf("%s is not in %v", where, err)
@@ -262,7 +291,7 @@ func TestDiscoveryOfManyMasters(t *testing.T) {
 // One error names all masters, and is the one that tells most.
 func TestNoMasterAnswers(t *testing.T) {
 	m := meshtest.New(t, shop)
-	a, b := free(t), free(t)
+	a, b := nobody, nobodyElse
 	connect := func(change func(*node.Config)) error {
 		t.Helper()
 		cfg := m.OperatorConfig()
@@ -312,14 +341,14 @@ func TestNodeGoesOnWhereOneMasterRefuses(t *testing.T) {
 // What one master serves says nothing of another.
 func TestNodeGoesFromAPlainMasterToANativeOne(t *testing.T) {
 	m := meshtest.New(t, shop)
-	native := free(t)
+	second := newGate(t)
 	m.Link = link.SocketIO
 	plain := m.StartMaster(0)
 	m.Link = link.Auto
-	m.Join("billing", "b", func(c *node.Config) { c.Master = plain.Addr().String() + "," + native })
-	m.StartMaster(port(t, native))
+	m.Join("billing", "b", func(c *node.Config) { c.Master = plain.Addr().String() + "," + second.addr })
+	second.open(m.StartMaster(0))
 	plain.Stop()
-	if links := at(t, m, native, "billing/b"); links[0] != "native" {
+	if links := at(t, m, second.addr, "billing/b"); links[0] != "native" {
 		t.Errorf("the link to the second master is %s", links[0])
 	}
 }
@@ -328,7 +357,7 @@ func TestNodeGoesFromAPlainMasterToANativeOne(t *testing.T) {
 func TestKeyChangeStaysAtTheMaster(t *testing.T) {
 	m := meshtest.New(t, shop)
 	next := seal.Keys{Public: "next public", Private: "next private"}
-	second := free(t)
+	second := newGate(t)
 	ring, err := seal.NewRing([]seal.Keys{meshtest.Keys, next}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -336,8 +365,8 @@ func TestKeyChangeStaysAtTheMaster(t *testing.T) {
 	m.Ring = ring
 	m.EachMaster = func(c *master.Config) { c.Ring = ring }
 	first := m.StartMaster(0)
-	n := m.Join("billing", "b", func(c *node.Config) { c.Master = first.Addr().String() + "," + second })
-	m.StartMaster(port(t, second))
+	n := m.Join("billing", "b", func(c *node.Config) { c.Master = first.Addr().String() + "," + second.addr })
+	second.open(m.StartMaster(0))
 	for range 3 {
 		used := ring.Used()
 		for _, k := range ring.Keys() {
@@ -350,7 +379,7 @@ func TestKeyChangeStaysAtTheMaster(t *testing.T) {
 		}
 		meshtest.WaitFor(t, func() bool { return node.UplinkKey(n.Node) == ring.Used() }, func() string { return "the link to the master to move" })
 		at(t, m, first.Addr().String(), "billing/b")
-		at(t, m, second)
+		at(t, m, second.addr)
 	}
 }
 
@@ -358,19 +387,19 @@ func TestKeyChangeStaysAtTheMaster(t *testing.T) {
 func TestWatcherGoesToTheNextMaster(t *testing.T) {
 	m := meshtest.New(t, shop)
 	addr := m.Addr
-	second := free(t)
-	m.Addr += "," + second // for whoever joins
+	second := newGate(t)
+	m.Addr += "," + second.addr // for whoever joins
 	w := watchMesh(t, m)
 	if s := w.untilStatus(true); s.Master != addr {
 		t.Errorf("watching %q, want %q", s.Master, addr)
 	}
-	m.StartMaster(port(t, second))
+	second.open(m.StartMaster(0))
 	m.Master.Stop()
 	if s := w.untilStatus(false); s.Reason == "" || s.Master != addr {
 		t.Errorf("the lost master is told as %+v", s)
 	}
-	if s := w.untilStatus(true); s.Master != second {
-		t.Errorf("watching %q, want %q", s.Master, second)
+	if s := w.untilStatus(true); s.Master != second.addr {
+		t.Errorf("watching %q, want %q", s.Master, second.addr)
 	}
 	m.Join("billing", "b")
 	w.untilNodes("billing/b")
