@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 	"time"
 )
 
@@ -18,9 +17,6 @@ type Process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // how it ended, once ended is closed
-
-	mu     sync.Mutex
-	killed bool
 }
 
 func (l *Lab) start(name, program string, stdin []byte, args []string) (*Process, error) {

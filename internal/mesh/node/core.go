@@ -118,7 +118,7 @@ func setDefault[T comparable](v *T, otherwise T) {
 const (
 	maxPause = 5 * time.Second
 	// maxUplinkPause is what lies at most between two tries to reach a master, ±30%.
-	maxUplinkPause = time.Second
+	maxUplinkPause = 700 * time.Millisecond
 )
 
 // newBackoff waits 100 ms before the second try, and up to 5 s, with jitter.

@@ -63,7 +63,7 @@ func (n *Node) uplink(ctx context.Context) error {
 			if time.Since(began) >= settled {
 				wait.Reset()
 			}
-			pauseFor := nextPause(wait, maxPause)
+			pauseFor := nextPause(wait, maxUplinkPause)
 			n.complain(err, pauseFor)
 			pause.For(ctx, pauseFor)
 		}
