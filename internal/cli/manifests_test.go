@@ -94,7 +94,7 @@ func (s shipped) parse(t *testing.T) *cobra.Command {
 
 var (
 	execStart = regexp.MustCompile(`(?m)^ExecStart=/usr/bin/meshctl (.*)$`)
-	unitEnv   = regexp.MustCompile(`(?m)^#?\s*Environment=(\w+)=`)
+	unitEnv   = regexp.MustCompile(`\b(MESHCTL_\w+)=`) // also in comments, for EnvironmentFile
 )
 
 func ofUnit(t *testing.T, name, text string) shipped {
