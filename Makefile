@@ -7,7 +7,7 @@ ALLOCATIONS := $(addprefix ./internal/mesh/,seal wire route link/native node)
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := build
-.PHONY: help build deps test lint fuzz bench scale chaos interop generate pictures snapshot clean
+.PHONY: help build deps test lint manifests fuzz bench scale chaos interop generate pictures snapshot clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,15 +22,20 @@ test: deps ## every test, those with JavaScript peers included
 	@.ci/gotest ./...
 	@go test -run '^TestAllocations$$' $(ALLOCATIONS) # the race detector has its own
 
-lint: ## formatting, vet on three systems, staticcheck, known vulnerabilities
+lint: ## formatting, vet on three systems, staticcheck, manifests, known vulnerabilities
 	@test -z "$$(gofmt -l bench cmd configs docs internal test)" || { echo "not formatted; run gofmt -w:"; gofmt -l bench cmd configs docs internal test; exit 1; }
 	go vet ./...
 	cd bench && go vet ./...
 	cd docs/pictures && go vet ./...
+	@$(MAKE) --no-print-directory manifests
 	GOOS=windows CGO_ENABLED=0 go vet ./...
 	GOOS=darwin CGO_ENABLED=0 go vet ./...
 	go run $(STATICCHECK) ./...
 	@.ci/vulncheck
+
+manifests: ## configs/kubernetes against the types of Kubernetes, systemd units where systemd is
+	cd test/manifests && go vet ./... && go test ./...
+	@.ci/units
 
 fuzz: ## every fuzz target for FUZZTIME (30s) or a third of it, two at a time
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz

@@ -185,8 +185,12 @@ func (m *Master) Masters() []wire.MasterInfo {
 	}
 	now := time.Now().UnixMilli()
 	me := wire.MasterInfo{ID: m.id(), Version: m.cfg.Version, Nodes: count[m.id()], Schema: fingerprint(m.schemaJSON), UpMillis: now - m.started.UnixMilli(), State: wire.MasterHere}
-	if tcp, ok := m.listener.Addr().(*net.TCPAddr); ok {
-		me.Port = tcp.Port
+	select {
+	case <-m.ready:
+		if tcp, ok := m.listener.Addr().(*net.TCPAddr); ok {
+			me.Port = tcp.Port
+		}
+	default: // it does not listen yet, and may wait for Redis
 	}
 	if m.shared == nil {
 		return []wire.MasterInfo{me}

@@ -42,6 +42,24 @@ func several(t *testing.T, count int, change ...func(*master.Config)) (*meshtest
 	return m, server, masters
 }
 
+// A master that waits for Redis, and does not listen yet, may be asked for its metrics.
+func TestMastersBeforeListening(t *testing.T) {
+	m, err := master.New(master.Config{Keys: meshtest.Keys, Schema: meshtest.Parse(t, sharedSchema), Redis: "redis://127.0.0.1:1/0", Mesh: "mesh"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	if all := m.Masters(); len(all) != 1 || all[0].State != wire.MasterHere || all[0].Port != 0 {
+		t.Errorf("masters before it listens: %+v", all)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // at has a node or an operator go to a certain master.
 func at(m *meshtest.Master) meshtest.Option {
 	return func(c *nodes.Config) { c.Master = m.Addr().String() }
