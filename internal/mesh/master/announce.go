@@ -199,11 +199,11 @@ func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
 	all := m.Nodes()
 	from := min(max(q.Offset, 0), len(all))
 	to := min(from+wire.PeersPerMessage, len(all))
-	settling := m.shared == nil && time.Since(m.started) < settlingTime
+	settling := !m.whole() && time.Since(m.listens) < settlingTime
 	return wire.Encode(wire.NodesPage{Nodes: all[from:to], Total: len(all), Settling: settling})
 }
 
-// settlingTime is how long nodes need, at most, to come back to a master that restarted.
+// settlingTime is how long nodes need, at most, to come back to a master that listens again.
 const settlingTime = 3 * time.Second
 
 // control answers the requests of meshctl peers to the master itself.

@@ -39,6 +39,7 @@ type Master struct {
 	started time.Time
 
 	listener  net.Listener // set before ready is closed
+	listens   time.Time    // likewise: since when
 	discovery net.Listener // likewise; nil when off
 
 	// mu orders what nodes are told: whoever changes the registry sends the news
@@ -150,6 +151,7 @@ func (m *Master) serve(ctx context.Context) error {
 		return err
 	}
 	_ = m.ring.Fingerprints() // derived now, and not while m.mu is held
+	m.listens = time.Now()
 	close(m.ready)
 
 	g, ctx := errgroup.WithContext(ctx)

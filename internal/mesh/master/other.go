@@ -27,8 +27,10 @@ import (
 const (
 	// introduction is the time that another master has to hear of this one.
 	introduction = 1200 * time.Millisecond
-	// redial is the pause before another master is dialled again.
-	redial = 500 * time.Millisecond
+	// redial is the pause before another master is dialled again, longestRedial that after
+	// several failures.
+	redial        = 500 * time.Millisecond
+	longestRedial = 5 * time.Second
 	// acquaint is how long another master may take to accept.
 	acquaint = 10 * time.Second
 )
@@ -93,11 +95,13 @@ func (m *Master) keepOthers(ctx context.Context) error {
 // run keeps a link until ctx ends.
 func (o *otherMaster) run(ctx context.Context) {
 	var told string
+	wait := redial
 	pause.For(ctx, introduction)
 	for ctx.Err() == nil {
 		l, err := o.open(ctx)
 		if err == nil {
 			o.m.log.Info("linked to another master", "master", o.info.ID, "address", o.addr())
+			wait = redial
 			err = o.keep(ctx, l)
 		}
 		if ctx.Err() != nil {
@@ -108,7 +112,8 @@ func (o *otherMaster) run(ctx context.Context) {
 			told, level = text, slog.LevelWarn
 		}
 		o.m.log.Log(ctx, level, "no link to another master: what only it can tell of its nodes is missing here", "master", o.info.ID, "address", o.addr(), "error", err)
-		pause.For(ctx, redial)
+		pause.For(ctx, wait)
+		wait = min(2*wait, longestRedial)
 	}
 }
 
@@ -254,6 +259,19 @@ func (o *otherMaster) watch(on bool) {
 	if l := o.link.Load(); l != nil {
 		_ = rpc.Event(*l, wire.EventWatch, wire.Watch{On: on})
 	}
+}
+
+// linked are the IDs of the masters that there is a link to.
+func (m *Master) linked() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ids []string
+	for id, o := range m.others {
+		if o.link.Load() != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // links is the link to it, if there is one.

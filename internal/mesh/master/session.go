@@ -276,6 +276,11 @@ func (m *Master) send(s *session, event string, v any) {
 		m.tellNews(s)
 	}
 	if err := rpc.Event(s.link, event, v); err != nil {
+		select {
+		case <-s.link.Done():
+			return // its reader is about to say that it left
+		default:
+		}
 		m.log.Warn("cannot tell a node", "worker", s.self.Worker, "variant", s.self.Variant, "event", event, "error", err)
 		go s.link.Close(fmt.Errorf("tell %s: %w", event, err))
 	}

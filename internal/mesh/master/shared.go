@@ -33,7 +33,7 @@ func (m *Master) openShared() error {
 	}
 	var err error
 	m.shared, err = registry.OpenShared(registry.SharedConfig{
-		URL: m.cfg.Redis, Mesh: m.cfg.Mesh, Self: self, Ring: m.ring, Listener: sharedView{m}, Logger: m.log,
+		URL: m.cfg.Redis, Mesh: m.cfg.Mesh, Self: self, Ring: m.ring, Listener: sharedView{m}, Linked: m.linked, Logger: m.log,
 	})
 	m.others, m.lapsed = make(map[string]*otherMaster), make(map[string]bool)
 	return err

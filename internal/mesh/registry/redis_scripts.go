@@ -66,8 +66,9 @@ if cur and (cur.m ~= ARGV[2] or cur.c ~= ARGV[3]) then return 0 end
 del(ARGV[1], text)
 return 1`)
 
-// renewScript: id, lease in ms (0: it ends), grace in ms, sealed Master, a new epoch. It
-// removes masters, and what was declared at them, whose lease ended longer ago than grace.
+// renewScript: id, lease in ms (0: it ends), grace in ms, sealed Master, a new epoch, and the
+// masters that this one is linked to, whose leases it renews as well: they may be cut off
+// from Redis alone. It removes masters, and what was declared at them, whose lease ended longer ago than grace.
 // It gives epoch, rev, whether the lease had held, the masters, the leases, now.
 var renewScript = redis.NewScript(luaHead + `
 redis.call('HSETNX', meta, 'epoch', ARGV[5])
@@ -78,6 +79,7 @@ if ARGV[2] == '0' then
   if score then redis.call('ZADD', leases, now - 1, ARGV[1]) end
 else
   redis.call('ZADD', leases, now + ARGV[2], ARGV[1]); redis.call('HSET', masters, ARGV[1], ARGV[4])
+  for i = 6, #ARGV do redis.call('ZADD', leases, 'XX', 'GT', now + ARGV[2], ARGV[i]) end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now - ARGV[3])) do
   local all = redis.call('HGETALL', owners)

@@ -49,7 +49,10 @@ type SharedConfig struct {
 	// Ring seals what is written. When another key is used, everything is written again.
 	Ring     *seal.Ring
 	Listener Listener
-	Logger   *slog.Logger
+	// Linked gives the IDs of the masters that this one is connected to, if it knows: those
+	// are there, also when they cannot reach Redis. It must not block.
+	Linked func() []string
+	Logger *slog.Logger
 
 	Lease, Grace, Renew, Audit time.Duration
 }
@@ -110,6 +113,9 @@ func OpenShared(cfg SharedConfig) (*Shared, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Linked == nil {
+		cfg.Linked = func() []string { return nil }
 	}
 	setDefault(&cfg.Lease, sharedLease)
 	setDefault(&cfg.Grace, sharedGrace)

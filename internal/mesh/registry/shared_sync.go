@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
@@ -25,8 +26,11 @@ type followed struct {
 	told    bool      // that Redis is away has been logged
 	checked bool      // the server is one that can be used
 	records map[string]Master
-	// unread are the records that could not be read, by name, so that each is logged once.
-	unread map[string]string
+	// unread are the records that could not be read, by name: each costs keys to be derived,
+	// and is neither tried nor logged again until it, or the keys that are accepted, change.
+	unread     map[string]string
+	unreadKeys []*seal.Key // the keys that they were tried with
+	tried      int         // of those, since the lease was last renewed
 }
 
 // maxStall is how long the stream may bring nothing though there are changes.
@@ -41,6 +45,7 @@ func (s *Shared) tick(ctx context.Context, reader *changesReader) {
 
 func (s *Shared) renew(ctx context.Context, reader *changesReader) error {
 	f := &s.follow
+	f.tried = 0
 	if err := s.check(ctx); err != nil {
 		return err
 	}
@@ -112,7 +117,11 @@ func (s *Shared) renewal(ctx context.Context, lease time.Duration) *redis.Cmd {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
 	defer cancel()
-	return renewScript.Run(ctx, s.client, s.keys(), self.ID, lease.Milliseconds(), s.cfg.Grace.Milliseconds(), sealed, s.epoch)
+	args := []any{self.ID, lease.Milliseconds(), s.cfg.Grace.Milliseconds(), sealed, s.epoch}
+	for _, id := range s.cfg.Linked() {
+		args = append(args, id)
+	}
+	return renewScript.Run(ctx, s.client, s.keys(), args...)
 }
 
 // takeMasters notes who else is there.
@@ -126,6 +135,9 @@ func (s *Shared) takeMasters(ctx context.Context, sealed, leases map[string]stri
 		}
 		m, known := f.records[sealed[id]]
 		if !known {
+			if s.hopeless(id, sealed[id]) {
+				continue
+			}
 			var err error
 			if m, err = openMaster(ctx, s.cfg.Ring, id, sealed[id]); err != nil {
 				s.cannotRead("master", id, sealed[id], err)
@@ -214,6 +226,9 @@ func (s *Shared) compare(ctx context.Context, name, ownerText, sealed string) {
 
 // found takes in another master's node.
 func (s *Shared) found(ctx context.Context, name, sealed string) {
+	if s.hopeless(name, sealed) {
+		return
+	}
 	n, err := openNode(ctx, s.cfg.Ring, name, sealed)
 	if err != nil {
 		s.cannotRead("node", name, sealed, err)
@@ -229,16 +244,29 @@ func (s *Shared) found(ctx context.Context, name, sealed string) {
 	s.cfg.Listener.Found(n)
 }
 
-// maxUnread bounds what is remembered of records that cannot be read.
-const maxUnread = 1000
+const (
+	// maxUnread bounds what is remembered of records that cannot be read, and maxTried how
+	// many are tried until the lease is renewed. What is left is tried later.
+	maxUnread = 10_000
+	maxTried  = 8
+)
+
+// hopeless tells whether a record is not to be read now, since it, or too many like it,
+// turned out not to be readable.
+func (s *Shared) hopeless(name, sealed string) bool {
+	f := &s.follow
+	if keys := s.cfg.Ring.Keys(); !slices.Equal(keys, f.unreadKeys) {
+		f.unread, f.unreadKeys = make(map[string]string), keys
+	}
+	was, tried := f.unread[name]
+	return tried && was == sealed || f.tried >= maxTried
+}
 
 func (s *Shared) cannotRead(what, name, sealed string, err error) {
 	f := &s.follow
-	if was, told := f.unread[name]; told && was == sealed || len(f.unread) >= maxUnread {
-		return
-	}
-	if f.unread == nil {
-		f.unread = make(map[string]string)
+	f.tried++
+	if len(f.unread) >= maxUnread {
+		clear(f.unread)
 	}
 	f.unread[name] = sealed
 	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200q", name), "error", err,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -382,6 +383,70 @@ func dump(t *testing.T, record string) string {
 		t.Fatal("no record")
 	}
 	return record
+}
+
+// A master that cannot reach Redis, but that others are linked to, is not taken for gone.
+func TestSharedVouched(t *testing.T) {
+	server := redistest.Start(t)
+	var linked atomic.Bool
+	linked.Store(true)
+	short := func(c *registry.SharedConfig) { c.Lease, c.Grace = 500*time.Millisecond, 500*time.Millisecond }
+	vouching := func(c *registry.SharedConfig) {
+		c.Linked = func() []string {
+			if linked.Load() {
+				return []string{"m1", "nobody"}
+			}
+			return nil
+		}
+	}
+	m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short, vouching)
+	m1.Put(declared(m1, "a", "c1", 1))
+	m2.awaitView("w/a@m1:c1")
+	// Its lease ends as if it had not renewed it.
+	m1.cancel()
+	meshtest.Await(t, m1.done, "m1 to end")
+	time.Sleep(3 * time.Second) // there is nothing to wait for: nothing is to happen
+	m2.awaitView("w/a@m1:c1")
+	for _, p := range m2.Shared.Masters() {
+		if p.ID == "m1" && p.Lapsed || p.ID == "nobody" {
+			t.Errorf("master %+v", p)
+		}
+	}
+	linked.Store(false)
+	m2.awaitView("")
+	if gone := m2.wasGone(); !slices.Equal(gone, []string{"w/a"}) {
+		t.Errorf("gone: %v", gone)
+	}
+}
+
+// Records that nobody can open, each of which costs a derivation, do not keep a master from
+// renewing its lease, and are tried once.
+func TestSharedUnreadable(t *testing.T) {
+	server := redistest.Start(t)
+	m1 := begin(t, server, "m1")
+	c := server.Client()
+	defer c.Close()
+	k := func(name string) string { return "meshctl:{mesh:registry}:" + name }
+	const many = 30
+	for i := range many {
+		salt := fmt.Sprintf("%0256x", i)[128:] // 64 bytes
+		name := fmt.Sprintf("w/x%d", i)
+		c.HSet(t.Context(), k("nodes"), name, salt+strings.Repeat("00", 16+16+32))
+		c.HSet(t.Context(), k("owners"), name, `{"m":"mx","c":"c","i":"","a":0,"s":0}`)
+	}
+	before := sharedRing(t).Derivations()
+	renewed := func() float64 { return c.ZScore(t.Context(), k("leases"), "m1").Val() }
+	for i := range 3 {
+		last := renewed()
+		meshtest.WaitFor(t, func() bool { return renewed() > last+50 }, func() string { return fmt.Sprintf("the lease to be renewed again (%d)", i) })
+	}
+	meshtest.WaitFor(t, func() bool { return sharedRing(t).Derivations() >= before+many }, func() string { return "all to be tried" })
+	m1.Put(declared(m1, "a", "c1", 1))
+	begin(t, server, "m2").awaitView("w/a@m1:c1")
+	time.Sleep(500 * time.Millisecond) // some comparisons of everything, which are to cost nothing
+	if n := sharedRing(t).Derivations() - before; n > 2*many+10 { // by m1 and by m2
+		t.Errorf("%d derivations for %d records", n, many)
+	}
 }
 
 // Everything is written under another key when that is used, so that the former one can go.
