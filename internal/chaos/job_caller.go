@@ -10,7 +10,6 @@ import (
 
 	"github.com/meshctl/meshctl/internal/chaos/history"
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/pause"
 )
@@ -18,11 +17,11 @@ import (
 // jobCallerConfig configures the worker job-caller: a node that sends jobs until all are accepted. Started
 // again after a kill, it goes on with those that its history does not say are accepted.
 type jobCallerConfig struct {
-	Master, Schema string // address; YAML
-	Variant        string
-	Redis          string // if set, jobs are put there instead of being sent over links
-	History        string
-	Lanes          []jobLane
+	membership
+	Variant string
+	Redis   string // if set, jobs are put there instead of being sent over links
+	History string
+	Lanes   []jobLane
 }
 
 // jobLane is jobs that are sent one after another, named NAME/0, NAME/1 …
@@ -36,11 +35,7 @@ func jobCaller(ctx context.Context, w WorkerIO) error {
 	if err := w.configure(&cfg); err != nil {
 		return err
 	}
-	keys, err := workerKeys()
-	if err != nil {
-		return err
-	}
-	s, err := schema.Parse("schema.yaml", []byte(cfg.Schema))
+	nc, err := cfg.node("caller", cfg.Variant)
 	if err != nil {
 		return err
 	}
@@ -60,7 +55,6 @@ func jobCaller(ctx context.Context, w WorkerIO) error {
 			c.accepted[e.Job] = true
 		}
 	}
-	nc := node.Config{Keys: keys, Worker: "caller", Variant: cfg.Variant, Master: cfg.Master, Host: "127.0.0.1", Schema: s}
 	if cfg.Redis != "" {
 		nc.Redis, nc.Mesh = cfg.Redis, "mesh"
 	}

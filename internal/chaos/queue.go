@@ -168,7 +168,7 @@ func (j *jobs) start() (err error) {
 // order, with as many jobs as the others. With Redis the last caller puts its jobs there itself.
 func (j *jobs) caller(i int) jobCallerConfig {
 	name := fmt.Sprintf("c%d", i+1)
-	cfg := jobCallerConfig{Master: j.master.Addr, Schema: j.master.Schema, Variant: name, History: j.lab.Path(name + ".history")}
+	cfg := jobCallerConfig{membership: membership{j.master.Addr, j.master.Schema}, Variant: name, History: j.lab.Path(name + ".history")}
 	if j.redis != nil && i == jobCallers-1 {
 		cfg.Redis = j.redis.URL()
 	}

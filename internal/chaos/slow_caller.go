@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/pause"
 )
@@ -19,9 +18,10 @@ import (
 // slowCallerConfig configures the worker slow-caller: a node that calls quick.echo all the time, and
 // floods the slow worker from some time on.
 type slowCallerConfig struct {
-	Master, Schema, Variant string
-	Calls                   string    // the file that each call is written to, a line of JSON
-	FloodAt                 time.Time // zero: never
+	membership
+	Variant string
+	Calls   string    // the file that each call is written to, a line of JSON
+	FloodAt time.Time // zero: never
 }
 
 // slowCall is one call. Its code is "" when it succeeded.
@@ -44,11 +44,7 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 	if err := w.configure(&cfg); err != nil {
 		return err
 	}
-	keys, err := workerKeys()
-	if err != nil {
-		return err
-	}
-	s, err := schema.Parse("schema.yaml", []byte(cfg.Schema))
+	nc, err := cfg.node("caller", cfg.Variant)
 	if err != nil {
 		return err
 	}
@@ -57,10 +53,8 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 		return err
 	}
 	defer file.Close()
-	n, err := node.New(node.Config{
-		Keys: keys, Worker: "caller", Variant: cfg.Variant, Master: cfg.Master, Host: "127.0.0.1", Schema: s,
-		Logger: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
+	nc.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	n, err := node.New(nc)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 	callers := map[string]*Process{}
 	calls := func(name string) string { return lab.Path(fmt.Sprintf("%s%d.calls", name, number)) }
 	for _, name := range slowCallers() {
-		cfg := slowCallerConfig{Master: m.master.Addr, Schema: slowSchema, Variant: fmt.Sprint(name, number), Calls: calls(name)}
+		cfg := slowCallerConfig{membership: membership{m.master.Addr, slowSchema}, Variant: fmt.Sprint(name, number), Calls: calls(name)}
 		if name == flooder {
 			cfg.FloodAt = floodAt
 		}

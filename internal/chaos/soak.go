@@ -110,7 +110,7 @@ func (s *soakRun) start(ctx context.Context) (err error) {
 		return err
 	}
 	p, err := s.lab.Worker("caller", "soak-caller", soakCallerConfig{
-		Master: s.master.Addr, Schema: soakSchema, History: s.lab.Path("caller.history"), Stats: s.lab.Path("caller.stats"), Answerers: soakSteady,
+		membership: membership{s.master.Addr, soakSchema}, History: s.lab.Path("caller.history"), Stats: s.lab.Path("caller.stats"), Answerers: soakSteady,
 	})
 	s.steady = append(s.steady, p)
 	return err
@@ -125,7 +125,7 @@ func (s *soakRun) startCrowd(i int) (err error) {
 		nodes++
 	}
 	s.crowds[i], err = s.lab.Worker(fmt.Sprintf("crowd%d", i+1), "soak-crowd", soakCrowdConfig{
-		Master: s.master.Addr, Schema: soakSchema, Nodes: nodes, Prefix: fmt.Sprintf("n%d", s.started),
+		membership: membership{s.master.Addr, soakSchema}, Nodes: nodes, Prefix: fmt.Sprintf("n%d", s.started),
 		Seed: s.lab.Dice(fmt.Sprint("crowd", s.started)).Uint64(),
 	})
 	return err

@@ -12,7 +12,6 @@ import (
 
 	"github.com/meshctl/meshctl/internal/chaos/history"
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/pause"
@@ -20,10 +19,10 @@ import (
 
 // soakCrowdConfig configures the worker soak-crowd: nodes that come and go.
 type soakCrowdConfig struct {
-	Master, Schema string // address; YAML
-	Nodes          int
-	Prefix         string // of their variants; no two processes have the same
-	Seed           uint64
+	membership
+	Nodes  int
+	Prefix string // of their variants; no two processes have the same
+	Seed   uint64
 }
 
 // crowdStay is how long a node of the crowd stays, on average.
@@ -34,16 +33,11 @@ func soakCrowd(ctx context.Context, w WorkerIO) error {
 	if err := w.configure(&cfg); err != nil {
 		return err
 	}
-	keys, err := workerKeys()
+	nc, err := cfg.node("crowd", "")
 	if err != nil {
 		return err
 	}
-	ring, err := seal.NewRing([]seal.Keys{keys}, nil)
-	if err != nil {
-		return err
-	}
-	s, err := schema.Parse("schema.yaml", []byte(cfg.Schema))
-	if err != nil {
+	if nc.Ring, err = seal.NewRing([]seal.Keys{nc.Keys}, nil); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
@@ -52,10 +46,9 @@ func soakCrowd(ctx context.Context, w WorkerIO) error {
 		dice := rand.New(rand.NewPCG(cfg.Seed, uint64(i)))
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				err := crowdNode(ctx, node.Config{
-					Ring: ring, Worker: "crowd", Variant: fmt.Sprintf("%s-%d-%d", cfg.Prefix, i, n), Master: cfg.Master, Host: "127.0.0.1", Schema: s,
-				}, dice)
-				if err != nil {
+				nc := nc
+				nc.Variant = fmt.Sprintf("%s-%d-%d", cfg.Prefix, i, n)
+				if err := crowdNode(ctx, nc, dice); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 				}
 			}
@@ -90,10 +83,10 @@ func crowdNode(ctx context.Context, cfg node.Config, dice *rand.Rand) error {
 
 // soakCallerConfig configures the worker soak-caller, which calls until it is stopped.
 type soakCallerConfig struct {
-	Master, Schema string // address; YAML
-	History        string // of what failed
-	Stats          string // file for what it counted, written at the end
-	Answerers      int    // nodes of the worker steady
+	membership
+	History   string // of what failed
+	Stats     string // file for what it counted, written at the end
+	Answerers int    // nodes of the worker steady
 }
 
 // soakStats is what it counted.
@@ -104,11 +97,7 @@ func soakCaller(ctx context.Context, w WorkerIO) error {
 	if err := w.configure(&cfg); err != nil {
 		return err
 	}
-	keys, err := workerKeys()
-	if err != nil {
-		return err
-	}
-	s, err := schema.Parse("schema.yaml", []byte(cfg.Schema))
+	nc, err := cfg.node("caller", "caller")
 	if err != nil {
 		return err
 	}
@@ -117,7 +106,7 @@ func soakCaller(ctx context.Context, w WorkerIO) error {
 		return err
 	}
 	defer log.Close()
-	n, err := node.New(node.Config{Keys: keys, Worker: "caller", Variant: "caller", Master: cfg.Master, Host: "127.0.0.1", Schema: s})
+	n, err := node.New(nc)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 )
 
@@ -53,8 +55,18 @@ func (w WorkerIO) configure(config any) error {
 	return nil
 }
 
-// workerKeys are the lab's keys in a worker.
-func workerKeys() (seal.Keys, error) {
-	k := seal.Keys{Public: os.Getenv("MESHCTL_PUBLIC_KEY"), Private: os.Getenv("MESHCTL_PRIVATE_KEY")}
-	return k, k.Validate()
+// membership is what a worker that has nodes is told of the mesh.
+type membership struct {
+	Master string // its address
+	Schema string // YAML
+}
+
+// node is what a node of the worker process is made of, with the lab's keys.
+func (m membership) node(worker, variant string) (node.Config, error) {
+	s, err := schema.Parse("schema.yaml", []byte(m.Schema))
+	if err != nil {
+		return node.Config{}, err
+	}
+	keys := seal.Keys{Public: os.Getenv("MESHCTL_PUBLIC_KEY"), Private: os.Getenv("MESHCTL_PRIVATE_KEY")}
+	return node.Config{Keys: keys, Worker: worker, Variant: variant, Master: m.Master, Host: "127.0.0.1", Schema: s}, keys.Validate()
 }

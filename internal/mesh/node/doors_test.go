@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -40,41 +39,29 @@ func TestListTellsLinks(t *testing.T) {
 // blockNative is a proxy that lets everything but native links through.
 func blockNative(t *testing.T, to string) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				head := make([]byte, 512)
-				n, err := c.Read(head)
-				if err != nil || strings.Contains(string(head[:n]), "/meshctl/") {
-					_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-					return
-				}
-				up, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer up.Close()
-				_, _ = up.Write(head[:n])
-				wg.Go(func() { _, _ = io.Copy(up, c); up.Close() })
-				_, _ = io.Copy(c, up)
-			})
+	return accepting(t, func(c net.Conn) {
+		head := make([]byte, 512)
+		n, err := c.Read(head)
+		if err != nil || strings.Contains(string(head[:n]), "/meshctl/") {
+			_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			return
 		}
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer up.Close()
+		_, _ = up.Write(head[:n])
+		back := make(chan struct{})
+		go func() {
+			defer close(back)
+			_, _ = io.Copy(up, c)
+			up.Close()
+		}()
+		_, _ = io.Copy(c, up)
+		c.Close()
+		<-back
 	})
-	t.Cleanup(func() {
-		l.Close()
-		wg.Wait()
-	})
-	return l.Addr().String()
 }
 
 // Whoever keeps native links from a master that serves them brings nobody to use

@@ -443,7 +443,7 @@ func TestSharedUnreadable(t *testing.T) {
 	meshtest.WaitFor(t, func() bool { return sharedRing(t).Derivations() >= before+many }, func() string { return "all to be tried" })
 	m1.Put(declared(m1, "a", "c1", 1))
 	begin(t, server, "m2").awaitView("w/a@m1:c1")
-	time.Sleep(500 * time.Millisecond) // some comparisons of everything, which are to cost nothing
+	time.Sleep(500 * time.Millisecond)                            // some comparisons of everything, which are to cost nothing
 	if n := sharedRing(t).Derivations() - before; n > 2*many+10 { // by m1 and by m2
 		t.Errorf("%d derivations for %d records", n, many)
 	}
