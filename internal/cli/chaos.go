@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/meshctl/meshctl/internal/chaos"
 	"github.com/meshctl/meshctl/internal/config"
 )
@@ -161,18 +162,27 @@ func runChaos(ctx context.Context, opts *chaosOptions) error {
 	return nil
 }
 
-// table prints the results, and below them what did not hold.
+// chaosWidth is how wide what was measured is printed.
+const chaosWidth = 100
+
+// table prints the verdicts, what each scenario measured, and what did not hold.
 func (o *chaosOutput) table(app *App) error {
 	rows := make([][]string, len(o.Results))
 	for i, r := range o.Results {
-		measured := r.Measured()
-		if r.Reason != "" {
-			measured = strings.TrimPrefix(measured+"; "+r.Reason, "; ")
-		}
-		rows[i] = []string{r.Scenario, r.Shows, measured, string(r.Verdict), fmt.Sprintf("%.0fs", r.Seconds)}
+		rows[i] = []string{r.Scenario, string(r.Verdict), fmt.Sprintf("%.0fs", r.Seconds)}
 	}
-	if err := writeTable(app.Out, []string{"SCENARIO", "MUST SHOW", "MEASURED", "VERDICT", "TOOK"}, rows); err != nil {
+	if err := writeTable(app.Out, []string{"SCENARIO", "VERDICT", "TOOK"}, rows); err != nil {
 		return err
+	}
+	for _, r := range o.Results {
+		fmt.Fprintf(app.Out, "\n%s\n", r.Scenario)
+		for _, part := range []struct{ name, text string }{{"must show", r.Shows}, {"measured", r.Measured()}, {"because", r.Reason}} {
+			if part.text != "" {
+				const indent = "             "
+				text := ansi.Wordwrap(printable(part.text), chaosWidth-len(indent), "")
+				fmt.Fprintf(app.Out, "  %-11s%s\n", part.name, strings.ReplaceAll(text, "\n", "\n"+indent))
+			}
+		}
 	}
 	fmt.Fprintf(app.Out, "\nseed %d, %s form\n", o.Seed, o.Form)
 	for _, r := range o.Results {
@@ -225,12 +235,12 @@ func newCmdChaosList(app *App) *cobra.Command {
 		rows, cells := []row{}, [][]string{}
 		for _, s := range chaos.Scenarios() {
 			r := row{s.Name, s.Shows, s.Short.String(), s.Long.String()}
-			rows, cells = append(rows, r), append(cells, []string{r.Scenario, r.Shows, r.Short, r.Long})
+			rows, cells = append(rows, r), append(cells, []string{r.Scenario, r.Short, r.Long, r.Shows})
 		}
 		if *as == formatJSON {
 			return writeJSON(app.Out, map[string]any{"scenarios": rows}, true)
 		}
-		return writeTable(app.Out, []string{"SCENARIO", "MUST SHOW", "SHORT", "LONG"}, cells)
+		return writeTable(app.Out, []string{"SCENARIO", "SHORT", "LONG", "MUST SHOW"}, cells)
 	}
 	return cmd
 }
