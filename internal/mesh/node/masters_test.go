@@ -64,8 +64,7 @@ func FuzzSplitMasters(f *testing.F) {
 	})
 }
 
-// A master that comes back is found within two seconds, however long it was away, and
-// whatever the others said meanwhile.
+// A master that comes back is found within two seconds, however long it was away.
 func TestPauseBetweenRounds(t *testing.T) {
 	wait := newBackoff()
 	for range 20 {

@@ -15,7 +15,6 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
-	"github.com/meshctl/meshctl/internal/pause"
 )
 
 const (
@@ -156,7 +155,7 @@ func (w *Watcher) reconnect(ctx context.Context, lost *watchTalk, atOnce bool) *
 			said = text
 			w.status(lost.at, false, text)
 		}
-		if !atOnce && !pause.For(ctx, wait.NextBackOff()) {
+		if !atOnce && !s.pause(ctx, wait.NextBackOff()) {
 			break
 		}
 		atOnce = false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type search struct {
 	stop    context.CancelFunc
 	running map[candidate]bool
 	results chan dialed
+	late    []dialed // those that answered between rounds
 
 	// Of a round.
 	queue    []candidate
@@ -66,7 +68,12 @@ func (c *core) search(ctx context.Context) *search {
 }
 
 // end gives up what is under way.
-func (s *search) end() { s.stop() }
+func (s *search) end() {
+	s.stop()
+	for _, d := range s.late {
+		s.wg.Go(func() { d.link.Close(errUnneeded) })
+	}
+}
 
 // round tries each candidate once, but for those that were begun with in a former round.
 // take is given connections until it keeps one, by returning nil; the others are
@@ -79,6 +86,13 @@ func (s *search) round(ctx context.Context, patient bool, take func(contact) err
 	asked := len(s.masters.list)
 	turn := time.NewTimer(stagger)
 	defer turn.Stop()
+	for len(s.late) > 0 {
+		d := s.late[0]
+		s.late = s.late[1:]
+		if end, err := s.heard(d, take); end {
+			return err
+		}
+	}
 	// The first one waits until all names are known, or else numbers would always go
 	// before names.
 	free, waited := false, false
@@ -100,17 +114,9 @@ func (s *search) round(ctx context.Context, patient bool, take func(contact) err
 			free = free || asked == 0 && s.began == 0
 		case d := <-s.results:
 			delete(s.running, d.candidate)
-			if d.err == nil {
-				s.masters.used(d.candidate)
-				if d.err = take(d.contact); d.err == nil {
-					return nil
-				}
-				s.wg.Go(func() { d.link.Close(d.err) })
-				if final(d.err) {
-					return d.err
-				}
+			if end, err := s.heard(d, take); end {
+				return err
 			}
-			s.fail(d.at.String(), d.err)
 			free = true
 		case <-turn.C:
 			waited = true
@@ -118,6 +124,22 @@ func (s *search) round(ctx context.Context, patient bool, take func(contact) err
 			return s.silent()
 		}
 	}
+}
+
+// heard takes what came of a candidate, and tells whether that ends the round.
+func (s *search) heard(d dialed, take func(contact) error) (end bool, err error) {
+	if d.err == nil {
+		s.masters.used(d.candidate)
+		if d.err = take(d.contact); d.err == nil {
+			return true, nil
+		}
+		s.wg.Go(func() { d.link.Close(d.err) })
+		if final(d.err) {
+			return true, d.err
+		}
+	}
+	s.fail(d.at.String(), d.err)
+	return false, nil
 }
 
 // final tells whether no other master is to be asked after an error of take.
@@ -193,9 +215,36 @@ func (s *search) fail(where string, err error) {
 	s.failures = append(s.failures, failure{where, err})
 }
 
-// unanswered tells whether some address did not answer in the last round.
-func (s *search) unanswered() bool {
-	return slices.ContainsFunc(s.failures, func(f failure) bool { return wire.CodeOf(f.err) == wire.CodeUnreachable })
+// absent tells whether some master was not even there in the last round. Others may have
+// too much to do, and are not to get more.
+func (s *search) absent() bool {
+	return slices.ContainsFunc(s.failures, func(f failure) bool {
+		var dial *dialError
+		var name *net.DNSError
+		var op *net.OpError
+		return errors.As(f.err, &dial) && (errors.As(dial.reason, &name) || errors.As(dial.reason, &op) && op.Op == "dial")
+	})
+}
+
+// pause waits for d between two rounds, or until one answers after all, and reports false
+// when ctx ended first.
+func (s *search) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case r := <-s.results:
+			delete(s.running, r.candidate)
+			if r.err == nil {
+				s.late = append(s.late, r)
+				return true
+			}
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // silent is the error of a round that ends although some have not answered.

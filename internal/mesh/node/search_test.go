@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -240,7 +241,29 @@ func TestSearchKeepsAskingWhileOneIsSilent(t *testing.T) {
 	})
 }
 
-// One that answers between two rounds is taken.
+// Short is the pause where somebody is away, and not where they are there and slow.
+func TestAbsentMasters(t *testing.T) {
+	away := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{unreachable("a:1", fmt.Errorf("%w: %w", link.ErrUnreachable, away)), true},
+		{unreachable("a:1", &net.DNSError{Err: "no such host"}), true},
+		{unreachable("a:1", &net.OpError{Op: "read", Err: errors.New("reset")}), false},
+		{unreachable("a:1", context.DeadlineExceeded), false},
+		{unreachable("a:1", errNoAnswer), false},
+		{mismatchAt(endpoint{name: "a:1"}, "another key"), false},
+		{&wire.Error{Code: wire.CodeUnreachable, Message: "the master does not answer"}, false},
+	} {
+		s := &search{failures: []failure{{"b:1", &wire.Error{Code: wire.CodeDenied}}, {"a:1", c.err}}}
+		if s.absent() != c.want {
+			t.Errorf("%v: absent %v", c.err, !c.want)
+		}
+	}
+}
+
+// One that answers between two rounds is taken, at once.
 func TestSearchTakesWhoAnswersLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := network{answers: map[string]time.Duration{"10.0.0.1:1": 1500 * time.Millisecond}}
@@ -248,7 +271,10 @@ func TestSearchTakesWhoAnswersLate(t *testing.T) {
 		if err := s.round(t.Context(), false, found(new(string))); err == nil {
 			t.Fatal("answered too soon")
 		}
-		time.Sleep(5 * time.Second)
+		began := time.Now()
+		if !s.pause(t.Context(), 5*time.Second) || time.Since(began) != 500*time.Millisecond {
+			t.Errorf("waited %s", time.Since(began))
+		}
 		var got string
 		if err := s.round(t.Context(), false, found(&got)); err != nil || got != "10.0.0.1:1" || len(n.tried) != 1 {
 			t.Errorf("found %q, tried %v: %v", got, n.tried, err)

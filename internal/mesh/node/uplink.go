@@ -100,24 +100,24 @@ func (n *Node) enter(ctx context.Context, wait *backoff.ExponentialBackOff) (l l
 		if wire.CodeOf(err) == wire.CodeReplaced {
 			return nil, replaced(err)
 		}
-		// Rounds are that far apart, however long they take.
-		longest := maxPause
-		if s.unanswered() {
-			longest = maxUplinkPause
+		var pauseFor time.Duration
+		if s.absent() { // then rounds are that far apart, however long they take
+			pauseFor = max(0, nextPause(wait, maxUplinkPause)-time.Since(began))
+		} else {
+			pauseFor = nextPause(wait, maxPause)
 		}
-		pauseFor := max(0, nextPause(wait, longest)-time.Since(began))
 		if text := err.Error(); text != said || time.Since(saidAt) >= sameComplaint {
 			said, saidAt = text, time.Now()
 			n.complain(err, pauseFor)
 		}
-		pause.For(ctx, pauseFor)
+		s.pause(ctx, pauseFor)
 	}
 	return nil, nil
 }
 
-// nextPause is what lies between two rounds. Where a master does not answer it is short, as
-// one that comes back is to have everybody back soon; whoever is refused by all has to be
-// helped first.
+// nextPause is what lies between two rounds. Where a master is away it is short, as one that
+// comes back is to have everybody back soon. Those that have too much to do are spared, and
+// whoever is refused has to be helped first.
 func nextPause(wait *backoff.ExponentialBackOff, longest time.Duration) time.Duration {
 	if longest < wait.MaxInterval {
 		wait.Reset()

@@ -66,7 +66,7 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 	case err != nil && ctx.Err() == nil && connected.Load():
 		// A JavaScript server drops upgrades that it does not know without an answer.
 		return nil, fmt.Errorf("%w: %w", ErrNotServed, err)
-	case err != nil && ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil && connected.Load():
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, err)
