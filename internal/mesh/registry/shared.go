@@ -268,10 +268,13 @@ func (s *Shared) rewrite() {
 	s.signal()
 }
 
-// leave gives the lease back.
+// leave says what is still to be said, and gives the lease back.
 func (s *Shared) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisdb.Timeout)
 	defer cancel()
+	if s.Err() == nil {
+		_ = s.flush(ctx) // what fails is made good by the others, when the grace is over
+	}
 	if err := s.renewal(ctx, 0).Err(); err != nil {
 		s.log.Warn("cannot tell the other masters that this one ends; they notice when its lease is over", "error", err, "lease", s.cfg.Lease)
 	}

@@ -175,7 +175,9 @@ func TestSharedSeesOthers(t *testing.T) {
 		defer m1.mu.Unlock()
 		return len(m1.peers) == 2 && m1.peers[0].ID == "m2" && m1.peers[1].ID == "m3" && !m1.peers[0].Lapsed && m1.peers[0].Host == "127.0.0.1"
 	}, func() string { return "m1 to know the other masters" })
+	m3.Put(declared(m3, "last", "c3", 1)) // just before it ends
 	m3.end()
+	m1.awaitView("w/b@m2:c2, w/last@m3:c3")
 	meshtest.WaitFor(t, func() bool {
 		for _, p := range m1.Shared.Masters() {
 			if p.ID == "m3" {
