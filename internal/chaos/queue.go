@@ -213,6 +213,9 @@ func (j *jobs) killAll(ctx context.Context) error {
 				}
 			}
 			dice.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
+			if n == 0 { // callers first: they may be done soon
+				slices.SortStableFunc(deck, func(a, b *victim) int { return strings.Compare(a.kind, b.kind) })
+			}
 		}
 		v := deck[0]
 		if deck = deck[1:]; v.finished() {

@@ -38,7 +38,7 @@ func (a *App) interactive() bool {
 func (a *App) dashboard(ctx context.Context, o tui.Options) error {
 	o.In, o.Out, o.Environ = a.In, a.Out, os.Environ()
 	err := tui.Run(ctx, o)
-	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupted) {
+	if errors.Is(err, errInterrupted) {
 		return nil // an interrupt is a way to quit
 	}
 	return err

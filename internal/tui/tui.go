@@ -34,13 +34,13 @@ type Options struct {
 
 // Run shows the dashboard until its user quits, which is no error, or ctx ends, whose
 // error it then gives. The terminal is as it was when Run returns, whatever happened:
-// SIGTERM and SIGHUP end it in order, and a panic anywhere in the dashboard becomes an
+// SIGHUP ends it in order, as ctx does, and a panic anywhere in the dashboard becomes an
 // error that names a file with the stack.
 func Run(ctx context.Context, o Options) error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // the caller minds the others
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
