@@ -429,7 +429,7 @@ func TestSharedUnreadable(t *testing.T) {
 	c := server.Client()
 	defer c.Close()
 	k := func(name string) string { return "meshctl:{mesh:registry}:" + name }
-	const many = 30
+	const many = 16
 	for i := range many {
 		salt := fmt.Sprintf("%0256x", i)[128:] // 64 bytes
 		name := fmt.Sprintf("w/x%d", i)
