@@ -8,7 +8,6 @@ import (
 
 	"github.com/meshctl/meshctl/internal/mesh/identity"
 	"github.com/meshctl/meshctl/internal/mesh/registry"
-	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -220,12 +219,12 @@ func (s *session) control(msg wire.Message) error {
 	if err != nil || cmd.UID == "" {
 		return nil
 	}
-	answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name}
+	var result json.RawMessage
 	switch cmd.Name {
 	case wire.ControlNodes:
-		answer.Result, err = s.m.nodesPage(cmd.Payload)
+		result, err = s.m.nodesPage(cmd.Payload)
 	case wire.ControlMasters:
-		answer.Result, err = wire.Encode(wire.MastersPage{Masters: s.m.Masters()})
+		result, err = wire.Encode(wire.MastersPage{Masters: s.m.Masters()})
 	case wire.ControlCancel:
 		return s.cancel(cmd)
 	case wire.ControlKeys:
@@ -233,8 +232,5 @@ func (s *session) control(msg wire.Message) error {
 	default:
 		err = &wire.Error{Code: wire.CodeUnknownCommand, Message: "the master does not answer " + cmd.Name}
 	}
-	if err != nil {
-		answer.Err = rpc.AsError(err)
-	}
-	return s.link.Send(wire.ResponseMessage(answer))
+	return s.reply(cmd, result, err)
 }

@@ -56,11 +56,11 @@ func (s *session) orderKeys(cmd wire.Command) error {
 	})
 }
 
-// reply answers a request.
+// reply answers a request, with a result or an error.
 func (s *session) reply(cmd wire.Command, result json.RawMessage, err error) error {
 	answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name, Result: result}
 	if err != nil {
-		answer.Err = rpc.AsError(err)
+		answer.Result, answer.Err = nil, rpc.AsError(err)
 	}
 	return s.link.Send(wire.ResponseMessage(answer))
 }
