@@ -92,6 +92,10 @@ end
 return {redis.call('HGET', meta, 'epoch'), tonumber(redis.call('HGET', meta, 'rev') or '0'), held,
   redis.call('HGETALL', masters), redis.call('ZRANGE', leases, 0, -1, 'WITHSCORES'), now}`)
 
+// mastersScript gives the masters, the leases, now.
+var mastersScript = redis.NewScript(luaHead + `
+return {redis.call('HGETALL', masters), redis.call('ZRANGE', leases, 0, -1, 'WITHSCORES'), now}`)
+
 // snapshotScript gives epoch, rev, the id of the last change, nodes, owners.
 var snapshotScript = redis.NewScript(luaHead + `
 local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)

@@ -33,7 +33,8 @@ const (
 // Listener is told what other masters know. Calls come one at a time, in the order of the
 // registry's changes, and must not block.
 type Listener interface {
-	// Found says that the node is declared at another master, or is described anew.
+	// Found says that the node is declared at another master, which Masters has named, or is
+	// described anew.
 	Found(Node)
 	// Gone says that a node of another master has left.
 	Gone(Node)

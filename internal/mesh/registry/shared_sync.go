@@ -31,6 +31,7 @@ type followed struct {
 	unread     map[string]string
 	unreadKeys []*seal.Key // the keys that they were tried with
 	tried      int         // of those, since the lease was last renewed
+	asked      int         // how often who is there was asked out of turn, since then
 }
 
 // maxStall is how long the stream may bring nothing though there are changes.
@@ -45,7 +46,7 @@ func (s *Shared) tick(ctx context.Context, reader *changesReader) {
 
 func (s *Shared) renew(ctx context.Context, reader *changesReader) error {
 	f := &s.follow
-	f.tried = 0
+	f.tried, f.asked = 0, 0
 	if err := s.check(ctx); err != nil {
 		return err
 	}
@@ -159,6 +160,25 @@ func (s *Shared) takeMasters(ctx context.Context, sealed, leases map[string]stri
 	}
 }
 
+// meet has the Listener know that master before it is told of its node: changes come at once,
+// and who is there only with the next renewal.
+func (s *Shared) meet(ctx context.Context, id string) {
+	f := &s.follow
+	s.mu.Lock()
+	known := slices.ContainsFunc(s.peers, func(m Master) bool { return m.ID == id && !m.Lapsed })
+	s.mu.Unlock()
+	if known || f.asked >= maxTried {
+		return
+	}
+	f.asked++
+	answer, err := s.run(ctx, mastersScript)
+	if err != nil || len(answer) != 3 {
+		return // the renewal finds out what is wrong
+	}
+	now, _ := answer[2].(int64)
+	s.takeMasters(ctx, pairs(answer[0]), pairs(answer[1]), now)
+}
+
 // sync reads everything, and has what is declared here written where it is not as it should.
 func (s *Shared) sync(ctx context.Context, reader *changesReader) error {
 	answer, err := s.run(ctx, snapshotScript)
@@ -238,6 +258,7 @@ func (s *Shared) found(ctx context.Context, name, sealed string) {
 	if n.Master == s.cfg.Self.ID {
 		return // nobody declares for us
 	}
+	s.meet(ctx, n.Master)
 	s.mu.Lock()
 	s.others[name] = other{Node: n}
 	s.mu.Unlock()

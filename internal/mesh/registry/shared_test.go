@@ -37,11 +37,16 @@ type member struct {
 	view  map[string]registry.Node
 	gone  []string // names, in the order in which they were said to be gone
 	peers []registry.Master
+	// strangers are the nodes that were found before their master was.
+	strangers []string
 }
 
 func (m *member) Found(n registry.Node) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !slices.ContainsFunc(m.peers, func(p registry.Master) bool { return p.ID == n.Master }) {
+		m.strangers = append(m.strangers, n.Name()+"@"+n.Master)
+	}
 	if m.Current(n) {
 		m.view[n.Name()] = n
 	}
@@ -188,6 +193,21 @@ func TestSharedSeesOthers(t *testing.T) {
 	}, func() string { return "the end of m3 to be known" })
 	if gone := m2.wasGone(); !slices.Equal(gone, []string{"w/a"}) {
 		t.Errorf("gone: %v", gone)
+	}
+}
+
+// A master is known before its nodes are, also where it started just now.
+func TestSharedMeetsMasterFirst(t *testing.T) {
+	server := redistest.Start(t)
+	slow := func(cfg *registry.SharedConfig) { cfg.Lease, cfg.Renew = time.Hour, time.Hour }
+	m1 := begin(t, server, "m1", slow)
+	m2 := begin(t, server, "m2", slow)
+	m2.Put(declared(m2, "a", "c1", 1))
+	m1.awaitView("w/a@m2:c1")
+	m1.mu.Lock()
+	defer m1.mu.Unlock()
+	if len(m1.strangers) > 0 {
+		t.Errorf("found before their master: %q", m1.strangers)
 	}
 }
 
