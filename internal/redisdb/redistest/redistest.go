@@ -1,28 +1,46 @@
-// Package redistest runs a real redis-server for a test.
+// Package redistest runs real redis-servers for a test: one, a Cluster, or one with a replica
+// and a Sentinel. They end with the test. Where redis-server is not installed the test is
+// skipped, and says so.
 package redistest
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Server is a redis-server of one test, on a socket of its own, that stores every write.
+// patience bounds each wait.
+const patience = 60 * time.Second
+
+// Server is a redis-server of one test that stores every write.
 type Server struct {
-	t      testing.TB
-	dir    string
-	binary string
-	cmd    *exec.Cmd
+	t             testing.TB
+	network, addr string
+	dir           string
+	args          []string // the whole command line
+	cmd           *exec.Cmd
+	ended         chan struct{} // closed when cmd has ended
 }
 
-// Start starts one, which ends with the test. Where redis-server is not installed the test is
-// skipped, and says so.
+// Start starts one, on a socket of its own.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	s := newServer(t, "unix", "", "--port", "0")
+	s.Restart()
+	return s
+}
+
+// newServer makes one that does not run yet. With network unix its address is in its folder.
+func newServer(t testing.TB, network, addr string, args ...string) *Server {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -32,8 +50,12 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, dir: dir, binary: binary}
-	s.Restart()
+	s := &Server{t: t, network: network, addr: addr, dir: dir}
+	if network == "unix" {
+		s.addr = filepath.Join(dir, "s")
+		args = append(args, "--unixsocket", s.addr)
+	}
+	s.args = append([]string{binary, "--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning"}, args...)
 	t.Cleanup(func() {
 		s.Kill()
 		os.RemoveAll(dir)
@@ -42,38 +64,141 @@ func Start(t testing.TB) *Server {
 }
 
 // URL is where it is.
-func (s *Server) URL() string { return "unix://" + s.socket() }
-
-func (s *Server) socket() string { return filepath.Join(s.dir, "s") }
+func (s *Server) URL() string {
+	if s.network == "unix" {
+		return "unix://" + s.addr
+	}
+	return "redis://" + s.addr
+}
 
 // Client connects to it. The caller closes it.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket()})
+	return redis.NewClient(&redis.Options{Network: s.network, Addr: s.addr})
 }
 
 // Restart starts it after Kill, with what it had stored, and waits until it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, "--port", "0", "--unixsocket", s.socket(), "--dir", s.dir,
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning")
-	if err := s.cmd.Start(); err != nil {
+	if err := s.start(); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *Server) start() error {
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	var out strings.Builder
+	s.cmd.Stdout, s.cmd.Stderr = &out, &out
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait()
+	}()
 	c := s.Client()
 	defer c.Close()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; {
 		err := c.Ping(context.Background()).Err()
 		if err == nil {
-			return
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("redis-server has ended: %s", out.String())
+		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(end) {
-			s.t.Fatal("redis-server does not answer: ", err)
+			return fmt.Errorf("redis-server does not answer: %w", err)
 		}
 	}
 }
 
-// Kill ends it with SIGKILL.
+// Kill ends it with SIGKILL. Twice does no harm.
 func (s *Server) Kill() {
+	if s.ended == nil {
+		return
+	}
 	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+	<-s.ended
+}
+
+// do asks it something, and ends the test when that fails.
+func (s *Server) do(args ...any) any {
+	s.t.Helper()
+	c := s.Client()
+	defer c.Close()
+	answer, err := c.Do(context.Background(), args...).Result()
+	if err != nil {
+		s.t.Fatalf("%v: %v", args[:min(2, len(args))], err)
+	}
+	return answer
+}
+
+// says tells whether what a command answers has all these in it. What cannot be asked does not.
+func (s *Server) says(command []any, all ...string) bool {
+	c := s.Client()
+	defer c.Close()
+	answer := fmt.Sprint(c.Do(context.Background(), command...).Val())
+	for _, part := range all {
+		if !strings.Contains(answer, part) {
+			return false
+		}
+	}
+	return true
+}
+
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+// busOffset is how far above a server's port the one is over which it talks to others.
+const busOffset = 10000
+
+// onPort starts a server on a free port. One that somebody takes before it does is tried no more.
+func onPort(t testing.TB, args ...string) *Server {
+	t.Helper()
+	var err error
+	for range 10 {
+		port := freePort(t)
+		s := newServer(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port), append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
+		if err = s.start(); err == nil {
+			return s
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+// freePort finds a port that is free together with the one of the bus, both below those that
+// the system gives to whoever connects.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 1000 {
+		port := 11000 + rand.IntN(11000)
+		free := true
+		for _, p := range []int{port, port + busOffset} {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+			if err != nil {
+				free = false
+				break
+			}
+			defer l.Close()
+		}
+		if free {
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+func (s *Server) port() string {
+	_, port, _ := net.SplitHostPort(s.addr)
+	return port
 }
