@@ -26,7 +26,8 @@ local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function decoded(text)
   if not text then return nil end
   local ok, v = pcall(cjson.decode, text)
-  if ok and type(v) == 'table' then return v end
+  if ok and type(v) == 'table' and type(v.m) == 'string' and type(v.c) == 'string' and type(v.i) == 'string'
+    and type(v.a) == 'number' and type(v.s) == 'number' then return v end
   return nil
 end
 local function change(op, name, owner, record)
@@ -104,12 +105,16 @@ if #last > 0 then id = last[1][1] end
 return {redis.call('HGET', meta, 'epoch') or '', tonumber(redis.call('HGET', meta, 'rev') or '0'), id,
   redis.call('HGETALL', nodes), redis.call('HGETALL', owners)}`)
 
-// auditScript gives epoch, rev, owners. Whoever was declared at a master that has no lease,
-// which takes lost data, is given the time that a master's nodes have whose lease ended.
+// auditScript gives epoch, rev, and the owners that can be read. Whoever was declared at a master
+// that has no lease, which takes lost data, is given the time that a master's nodes have whose
+// lease ended.
 var auditScript = redis.NewScript(luaHead + `
-local all = redis.call('HGETALL', owners)
-for i = 2, #all, 2 do
-  local cur = decoded(all[i])
-  if cur and not redis.call('ZSCORE', leases, cur.m) then redis.call('ZADD', leases, now, cur.m) end
+local all, readable = redis.call('HGETALL', owners), {}
+for i = 1, #all, 2 do
+  local cur = decoded(all[i + 1])
+  if cur then
+    if not redis.call('ZSCORE', leases, cur.m) then redis.call('ZADD', leases, now, cur.m) end
+    readable[#readable + 1] = all[i]; readable[#readable + 1] = all[i + 1]
+  end
 end
-return {redis.call('HGET', meta, 'epoch') or '', tonumber(redis.call('HGET', meta, 'rev') or '0'), all}`)
+return {redis.call('HGET', meta, 'epoch') or '', tonumber(redis.call('HGET', meta, 'rev') or '0'), readable}`)

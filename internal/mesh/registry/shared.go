@@ -189,22 +189,26 @@ func (s *Shared) Put(n Node) {
 	s.signal()
 }
 
-// Remove says that a node that was declared here left. It reports whether that is certain:
-// while Redis is away the node may just as well have gone to another master. Then Gone
-// says so later, if nothing is heard of it, and until then it is to be kept.
+// Remove says that a node that was declared here left. It reports whether that is certain. It
+// is not when another master has the node by now, as Found is about to say; and while Redis is
+// away, when the node may have gone to another master, unless it drained. Then Gone says so
+// later, if nothing is heard of it, and until then it is to be kept.
 func (s *Shared) Remove(n Node) (certain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := n.Name()
 	if o, ok := s.own[name]; !ok || !o.same(n) {
-		return true
+		_, elsewhere := s.others[name]
+		return !elsewhere
 	}
 	delete(s.own, name)
 	delete(s.written, name)
-	if s.err != nil {
+	if s.err != nil { // what Redis has of it is found when it is back
 		delete(s.dirty, name)
-		s.others[name] = other{n, time.Now().Add(s.cfg.Grace)}
-		return false
+		if !n.Draining {
+			s.others[name] = other{n, time.Now().Add(s.cfg.Grace)}
+		}
+		return n.Draining
 	}
 	s.dirty[name] = dirt{gone: n}
 	s.signal()

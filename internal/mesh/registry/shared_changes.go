@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,6 +27,7 @@ type changesReader struct {
 	batches chan []redis.XMessage
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	failed  atomic.Pointer[error] // why the last question got no answer
 }
 
 func newChangesReader(s *Shared) *changesReader {
@@ -36,6 +38,14 @@ func newChangesReader(s *Shared) *changesReader {
 func (r *changesReader) stop() {
 	r.cancel()
 	r.wg.Wait()
+}
+
+// err is why the last question got no answer, nil when it did.
+func (r *changesReader) err() error {
+	if err := r.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // from begins anew behind the change of that id, with another channel.
@@ -53,9 +63,11 @@ func (r *changesReader) read(ctx context.Context, id string, batches chan<- []re
 		streams, err := r.s.client.XRead(call, &redis.XReadArgs{Streams: []string{r.s.key("changes"), id}, Count: changesBatch, Block: changesBlock}).Result()
 		cancel()
 		if err != nil && !errors.Is(err, redis.Nil) {
+			r.failed.Store(&err)
 			pause.For(ctx, changesRetry) // the renewal finds out what is wrong
 			continue
 		}
+		r.failed.Store(nil)
 		for _, st := range streams {
 			if len(st.Messages) == 0 {
 				continue

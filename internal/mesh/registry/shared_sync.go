@@ -32,6 +32,8 @@ type followed struct {
 	unreadKeys []*seal.Key // the keys that they were tried with
 	tried      int         // of those, since the lease was last renewed
 	asked      int         // how often who is there was asked out of turn, since then
+	gaps       int         // how often the changes had one, since then
+	stalled    bool        // that changes do not come has been logged
 }
 
 // maxStall is how long the stream may bring nothing though there are changes.
@@ -46,7 +48,7 @@ func (s *Shared) tick(ctx context.Context, reader *changesReader) {
 
 func (s *Shared) renew(ctx context.Context, reader *changesReader) error {
 	f := &s.follow
-	f.tried, f.asked = 0, 0
+	f.tried, f.asked, f.gaps = 0, 0, 0
 	if err := s.check(ctx); err != nil {
 		return err
 	}
@@ -67,7 +69,13 @@ func (s *Shared) renew(ctx context.Context, reader *changesReader) error {
 		f.moved = time.Now()
 	}
 	switch {
-	case s.Err() != nil, epoch != f.epoch, rev < f.rev, time.Since(f.moved) > maxStall:
+	case s.Err() != nil, epoch != f.epoch, rev < f.rev:
+		err = s.sync(ctx, reader)
+	case time.Since(f.moved) > maxStall:
+		if !f.stalled {
+			f.stalled = true
+			s.log.Warn("changes of other masters do not come; reading everything", "after", f.rev, "error", reader.err())
+		}
 		err = s.sync(ctx, reader)
 	case held == 0:
 		s.log.Warn("the lease of this master was over: it was stopped, or could not reach Redis")
@@ -194,8 +202,15 @@ func (s *Shared) sync(ctx context.Context, reader *changesReader) error {
 	last, _ := answer[2].(string)
 	nodes, owners := pairs(answer[3]), pairs(answer[4])
 	f.moved, f.audited = time.Now(), time.Now()
+	s.mu.Lock()
+	clear(s.written) // what comes now is later than all that was written; the count may have gone back
+	s.mu.Unlock()
 	for name, text := range owners {
-		s.compare(ctx, name, text, nodes[name])
+		if o, ok := parseOwner(text); ok {
+			s.compare(ctx, name, o, nodes[name])
+		} else {
+			delete(owners, name) // the scripts take it for nobody's
+		}
 	}
 	s.missing(owners)
 	reader.from(ctx, last)
@@ -211,11 +226,7 @@ func (s *Shared) sync(ctx context.Context, reader *changesReader) error {
 }
 
 // compare takes in what a snapshot says of one node.
-func (s *Shared) compare(ctx context.Context, name, ownerText, sealed string) {
-	o, ok := parseOwner(ownerText)
-	if !ok {
-		return // the scripts take it for nobody's
-	}
+func (s *Shared) compare(ctx context.Context, name string, o owner, sealed string) {
 	s.mu.Lock()
 	mine, isMine := s.own[name]
 	known, isKnown := s.others[name]
@@ -241,11 +252,12 @@ func (s *Shared) compare(ctx context.Context, name, ownerText, sealed string) {
 		return
 	}
 	s.mu.Unlock()
-	s.found(ctx, name, sealed)
+	s.found(ctx, name, sealed, func() bool { return false }) // what is declared here came since
 }
 
-// found takes in another master's node.
-func (s *Shared) found(ctx context.Context, name, sealed string) {
+// found takes in another master's node. Where one is declared here it takes its place if
+// yields, which is called with mu held, says so; and never if the record cannot be read.
+func (s *Shared) found(ctx context.Context, name, sealed string, yields func() bool) {
 	if s.hopeless(name, sealed) {
 		return
 	}
@@ -260,6 +272,12 @@ func (s *Shared) found(ctx context.Context, name, sealed string) {
 	}
 	s.meet(ctx, n.Master)
 	s.mu.Lock()
+	if _, mine := s.own[name]; mine && !yields() {
+		s.mu.Unlock()
+		return
+	}
+	delete(s.own, name)
+	delete(s.written, name)
 	s.others[name] = other{Node: n}
 	s.mu.Unlock()
 	s.cfg.Listener.Found(n)
@@ -374,11 +392,15 @@ func (s *Shared) heed(ctx context.Context, batch []redis.XMessage, reader *chang
 		text, _ := m.Values["rev"].(string)
 		rev, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || rev != f.rev+1 {
+			if f.gaps++; f.gaps > 1 { // whoever can write to Redis could have everything read all the time
+				f.moved = time.Time{}
+				return
+			}
 			s.log.Warn("changes of other masters are missing; reading everything", "after", f.rev, "next", rev)
 			s.note(s.sync(ctx, reader))
 			return
 		}
-		f.rev, f.moved = rev, time.Now()
+		f.rev, f.moved, f.stalled = rev, time.Now(), false
 		s.change(ctx, rev, m.Values)
 	}
 }
@@ -393,20 +415,12 @@ func (s *Shared) change(ctx context.Context, rev int64, values map[string]any) {
 		if !ok || o.Master == s.cfg.Self.ID {
 			return
 		}
-		s.mu.Lock()
-		_, pending := s.dirty[name]
-		_, mine := s.own[name]
-		// What was said of a node before it came here, or is to be judged with what is to
-		// be written, is not that it left.
-		earlier := mine && (pending || rev < s.written[name])
-		if mine && !earlier {
-			delete(s.own, name)
-			delete(s.written, name)
-		}
-		s.mu.Unlock()
-		if !earlier {
-			s.found(ctx, name, sealed)
-		}
+		s.found(ctx, name, sealed, func() bool {
+			// What was said of a node before it came here, or is to be judged with what is
+			// to be written, is not that it left.
+			_, pending := s.dirty[name]
+			return !pending && rev > s.written[name]
+		})
 	case "del":
 		s.mu.Lock()
 		n, known := s.others[name]

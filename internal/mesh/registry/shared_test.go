@@ -124,7 +124,7 @@ func newRing(t *testing.T, keys ...seal.Keys) *seal.Ring {
 }
 
 // begin starts a master named id and waits until it knows everything.
-func begin(t *testing.T, server *redistest.Server, id string, change ...func(*registry.SharedConfig)) *member {
+func begin(t *testing.T, server interface{ URL() string }, id string, change ...func(*registry.SharedConfig)) *member {
 	t.Helper()
 	m := &member{t: t, view: map[string]registry.Node{}, done: make(chan struct{})}
 	cfg := registry.SharedConfig{

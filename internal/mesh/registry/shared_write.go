@@ -94,18 +94,17 @@ func (s *Shared) write(ctx context.Context, names []string, todo map[string]dirt
 
 // wrote reads the answer to a put.
 func (s *Shared) wrote(ctx context.Context, name string, n Node, answer []any) {
-	lost := answer[0] == "lost"
-	s.mu.Lock()
-	still := s.own[name].same(n)
-	switch {
-	case still && lost: // it came to another master later than to this one
-		delete(s.own, name)
-		delete(s.written, name)
-	case still:
-		s.written[name], _ = answer[1].(int64)
+	if answer[0] == "lost" { // it came to another master later than to this one
+		sealed, _ := answer[1].(string)
+		s.found(ctx, name, sealed, func() bool {
+			_, pending := s.dirty[name]
+			return s.own[name].same(n) && !pending
+		})
+		return
 	}
-	s.mu.Unlock()
-	if sealed, _ := answer[1].(string); still && lost {
-		s.found(ctx, name, sealed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.own[name].same(n) {
+		s.written[name], _ = answer[1].(int64)
 	}
 }
