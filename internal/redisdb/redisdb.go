@@ -5,6 +5,7 @@ package redisdb
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,9 +21,10 @@ import (
 const Timeout = 2 * time.Second
 
 // Open makes a client of redis://, rediss:// or unix://. With master_name=NAME and further
-// addr=HOST:PORT in its query the URL is about Sentinels; with addr alone about a Cluster.
-// It connects to nothing yet, and never tries a command twice. Errors do not quote the URL:
-// it may have a password.
+// addr=HOST:PORT in its query the URL is about Sentinels, and its password theirs; that of the
+// servers is password= in its query. With addr alone it is about a Cluster. It connects to
+// nothing yet. A command is not tried twice, but in a Cluster: there one whose answer was lost
+// may be, so that twice has to do no harm. Errors do not quote the URL: it may have a password.
 func Open(text string) (redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -39,6 +41,7 @@ func Open(text string) (redis.UniversalClient, error) {
 			return nil, bad(err)
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = Timeout, Timeout, Timeout, -1, true
+		eachByName(o.TLSConfig)
 		return redis.NewFailoverClient(o), nil
 	case query.Has("addr"):
 		o, err := redis.ParseClusterURL(text)
@@ -46,6 +49,11 @@ func Open(text string) (redis.UniversalClient, error) {
 			return nil, bad(err)
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = Timeout, Timeout, Timeout, -1, true
+		eachByName(o.TLSConfig)
+		o.NewClient = func(of *redis.Options) *redis.Client {
+			of.DialerRetries = 1 // the client of a cluster goes to another by itself
+			return redis.NewClient(of)
+		}
 		return redis.NewClusterClient(o), nil
 	}
 	o, err := redis.ParseURL(text)
@@ -54,6 +62,14 @@ func Open(text string) (redis.UniversalClient, error) {
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled = Timeout, Timeout, Timeout, -1, true
 	return redis.NewClient(o), nil
+}
+
+// eachByName has the certificate of each of several servers checked for the name or address
+// that it is dialled by, and not all for the first one's.
+func eachByName(c *tls.Config) {
+	if c != nil {
+		c.ServerName = ""
+	}
 }
 
 // Supported fails when the server is older than 6.2, or does not answer.
@@ -103,7 +119,7 @@ func Away(err error) bool {
 	if !errors.As(err, &told) {
 		return true
 	}
-	for _, prefix := range []string{"MISCONF", "LOADING", "READONLY", "OOM", "CLUSTERDOWN"} {
+	for _, prefix := range []string{"MISCONF", "LOADING", "READONLY", "OOM", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"} {
 		if strings.HasPrefix(told.Error(), prefix) {
 			return true
 		}

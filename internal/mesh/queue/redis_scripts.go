@@ -19,10 +19,14 @@ const luaNow = `local t = redis.call('TIME'); local now = t[1] * 1000 + math.flo
 `
 
 // addScript: jobs, at, later, conf, key; group, id, r, max depth ("0": conf's), default depth,
-// window in ms ("0": no key).
+// window in ms ("0": no key). An item that is there is sent again: the client of a cluster does
+// so when a connection breaks before the answer.
 var addScript = redis.NewScript(`
+local there = redis.call('HGET', KEYS[2], ARGV[2])
+if there then return {'ok', there, 0} end
 if ARGV[6] ~= '0' then
   local had = redis.call('GET', KEYS[5])
+  if had == ARGV[2] then return {'ok', '', 0} end
   if had then return {'dup', had, redis.call('HEXISTS', KEYS[2], had)} end
 end
 if redis.call('HEXISTS', KEYS[4], 'closed') == 1 then return {'closed', '', 0} end

@@ -343,6 +343,7 @@ func testReopen(t *testing.T, open Factory) {
 		t.Errorf("dead letters: %+v, %v", dead, err)
 	}
 	var dup *queue.DuplicateError
+	keyed.ID = "another"
 	if err := add(t, q, keyed); !errors.As(err, &dup) || !dup.Over {
 		t.Errorf("an item whose key was accepted before: %v", err)
 	}
