@@ -127,7 +127,7 @@ func (m *Master) SetSchema(next *schema.Schema) error {
 		}
 	}
 	m.schema, m.schemaJSON = next, text
-	m.tellSchema()
+	m.tellSelf()
 	m.revision++
 	m.meshChanged()
 	update := wire.SchemaUpdate{Revision: m.revision, Schema: text}

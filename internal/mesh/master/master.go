@@ -50,6 +50,7 @@ type Master struct {
 
 	schemaJSON json.RawMessage     // schema as nodes are told of it
 	denied     []string            // the deny list as nodes are told of it
+	policy     string              // fingerprint of issuers and deny list
 	sessions   map[string]*session // declared ones, by client id
 	byWorker   map[string]map[*session]struct{}
 	untold     map[*session]struct{} // those with news
@@ -60,7 +61,7 @@ type Master struct {
 	// Of several masters, see shared.go; nil and empty for one alone.
 	shared *registry.Shared
 	others map[string]*otherMaster // those with a lease, by ID
-	lapsed map[string]bool         // by ID: false while the master is there
+	known  map[string]knownMaster  // by ID
 	// linking is what links to others live on; nil before there may be any, and at the end.
 	linking context.Context
 	wg      sync.WaitGroup // of those links
@@ -99,6 +100,7 @@ func New(cfg Config) (*Master, error) {
 	if m.schemaJSON, err = m.encode(cfg.Schema); err != nil {
 		return nil, err
 	}
+	m.policy = m.policyPrint()
 	if cfg.Redis != "" {
 		if err := m.openShared(); err != nil {
 			return nil, err

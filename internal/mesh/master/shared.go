@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/registry"
@@ -26,7 +27,7 @@ func (m *Master) openShared() error {
 	host, _ := os.Hostname()
 	self := registry.Master{
 		ID: wire.DrawVariant(host), Host: m.cfg.Advertise, Native: m.native(), Version: m.cfg.Version,
-		Schema: fingerprint(m.schemaJSON), Started: time.Now().UnixMilli(),
+		Schema: fingerprint(m.schemaJSON), Policy: m.policy, Started: time.Now().UnixMilli(),
 	}
 	if ip := net.ParseIP(m.cfg.Host); self.Host == "" && m.cfg.Host != "" && (ip == nil || !ip.IsUnspecified()) {
 		self.Host = m.cfg.Host
@@ -35,7 +36,7 @@ func (m *Master) openShared() error {
 	m.shared, err = registry.OpenShared(registry.SharedConfig{
 		URL: m.cfg.Redis, Mesh: m.cfg.Mesh, Self: self, Ring: m.ring, Listener: sharedView{m}, Linked: m.linked, Logger: m.log,
 	})
-	m.others, m.lapsed = make(map[string]*otherMaster), make(map[string]bool)
+	m.others, m.known = make(map[string]*otherMaster), make(map[string]knownMaster)
 	return err
 }
 
@@ -51,19 +52,29 @@ func (m *Master) awaitShared(ctx context.Context) {
 	}
 }
 
-// fingerprint tells schemas apart.
-func fingerprint(schemaJSON []byte) string {
-	sum := sha256.Sum256(schemaJSON)
+// fingerprint tells schemas apart, and policies.
+func fingerprint(text []byte) string {
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:6])
 }
 
-// tellSchema lets the other masters know which schema is in force here. mu is held.
-func (m *Master) tellSchema() {
+// policyPrint is the fingerprint of what peers are let in by beside the schema: who issues
+// their tokens, and the deny list. No list is an empty one. mu is held, or the master is new.
+func (m *Master) policyPrint() string {
+	var issuers []string
+	if m.cfg.Issuer != nil {
+		issuers = m.cfg.Issuer.Issuers()
+	}
+	return fingerprint([]byte(strings.Join(issuers, "\n") + "\n\n" + strings.Join(m.denied, "\n")))
+}
+
+// tellSelf lets the other masters know which schema and policy are in force here. mu is held.
+func (m *Master) tellSelf() {
 	if m.shared == nil {
 		return
 	}
-	mine := fingerprint(m.schemaJSON)
-	m.shared.SetSelf(func(x *registry.Master) { x.Schema = mine })
+	schema, policy := fingerprint(m.schemaJSON), m.policy
+	m.shared.SetSelf(func(x *registry.Master) { x.Schema, x.Policy = schema, policy })
 }
 
 // id is this master's among several, "" of one that is alone.
@@ -144,23 +155,49 @@ func (m sharedView) Gone(n registry.Node) {
 func (m sharedView) Masters(all []registry.Master) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was := m.lapsed
-	m.lapsed = make(map[string]bool, len(all))
-	mine := fingerprint(m.schemaJSON)
+	was := m.known
+	m.known = make(map[string]knownMaster, len(all))
+	schema := fingerprint(m.schemaJSON)
 	for _, x := range all {
-		m.lapsed[x.ID] = x.Lapsed
-		switch lapsed, known := was[x.ID]; {
-		case x.Lapsed && known && !lapsed:
+		k, known := was[x.ID]
+		switch {
+		case x.Lapsed && known && !k.lapsed:
 			m.log.Warn("another master has gone; its nodes are awaited elsewhere", "master", x.ID, "host", x.Host)
-		case !x.Lapsed && (!known || lapsed):
+		case !x.Lapsed && (!known || k.lapsed):
 			m.log.Info("another master is there", "master", x.ID, "host", x.Host, "version", x.Version)
 		}
-		if !x.Lapsed && x.Schema != mine {
-			m.log.Warn("another master has another schema: give all the same", "master", x.ID, "schema", x.Schema, "here", mine)
+		k.lapsed = x.Lapsed
+		if !x.Lapsed && k.schema.news(x.Schema, schema) {
+			m.log.Warn("another master has another schema: give all the same", "master", x.ID, "schema", x.Schema, "here", schema)
 		}
+		if !x.Lapsed && k.policy.news(x.Policy, m.policy) {
+			m.log.Warn("another master lets others in: give all the same --token-issuer and --token-denylist", "master", x.ID, "policy", x.Policy, "here", m.policy)
+		}
+		m.known[x.ID] = k
 	}
 	m.meshChanged()
 	m.meet(all)
+}
+
+// knownMaster is what this master has seen of another one.
+type knownMaster struct {
+	lapsed         bool
+	schema, policy difference
+}
+
+// difference is one between two fingerprints that has been logged.
+type difference struct{ theirs, mine string }
+
+// news tells whether these differ and that has not been logged yet, and notes it. Who does
+// not tell does not differ.
+func (d *difference) news(theirs, mine string) bool {
+	now := difference{theirs, mine}
+	if theirs == "" || theirs == mine {
+		now = difference{}
+	}
+	was := *d
+	*d = now
+	return now != was && now != (difference{})
 }
 
 // detached tells whether the master of a node has gone. mu is held.
@@ -171,8 +208,8 @@ func (m *Master) detached(n registry.Node) bool {
 	case n.Master == m.id():
 		return m.sessions[n.ClientID] == nil
 	}
-	lapsed, known := m.lapsed[n.Master]
-	return !known || lapsed
+	k, known := m.known[n.Master]
+	return !known || k.lapsed
 }
 
 // Masters lists the masters of the mesh, this one first and then by ID.
@@ -184,7 +221,7 @@ func (m *Master) Masters() []wire.MasterInfo {
 		count[n.Master]++
 	}
 	now := time.Now().UnixMilli()
-	me := wire.MasterInfo{ID: m.id(), Version: m.cfg.Version, Nodes: count[m.id()], Schema: fingerprint(m.schemaJSON), UpMillis: now - m.started.UnixMilli(), State: wire.MasterHere}
+	me := wire.MasterInfo{ID: m.id(), Version: m.cfg.Version, Nodes: count[m.id()], Schema: fingerprint(m.schemaJSON), Policy: m.policy, UpMillis: now - m.started.UnixMilli(), State: wire.MasterHere}
 	select {
 	case <-m.ready:
 		if tcp, ok := m.listener.Addr().(*net.TCPAddr); ok {
@@ -201,7 +238,7 @@ func (m *Master) Masters() []wire.MasterInfo {
 	}
 	all := []wire.MasterInfo{me}
 	for _, x := range m.shared.Masters() {
-		info := wire.MasterInfo{ID: x.ID, IP: x.Host, Port: x.Port, Version: x.Version, Nodes: count[x.ID], Schema: x.Schema, UpMillis: max(0, now-x.Started), State: wire.MasterUnreachable}
+		info := wire.MasterInfo{ID: x.ID, IP: x.Host, Port: x.Port, Version: x.Version, Nodes: count[x.ID], Schema: x.Schema, Policy: x.Policy, UpMillis: max(0, now-x.Started), State: wire.MasterUnreachable}
 		switch o := m.others[x.ID]; {
 		case x.Lapsed:
 			info.State = wire.MasterGone

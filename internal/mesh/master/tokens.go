@@ -80,6 +80,8 @@ func (m *Master) SetDenyList(l *identity.DenyList) error {
 	}
 	m.gate.Deny(l)
 	m.denied = entries
+	m.policy = m.policyPrint()
+	m.tellSelf()
 	for _, s := range m.sessions {
 		if s.master == "" && l.Denies(s.self.Worker, s.self.Variant, s.claims) {
 			m.expel(s, identity.ErrRevoked)

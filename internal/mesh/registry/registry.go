@@ -47,6 +47,9 @@ type Master struct {
 	Native  bool   `json:"native"` // whether it serves native links
 	Version string `json:"version,omitempty"`
 	Schema  string `json:"schema"` // fingerprint of its schema
+	// Policy is the fingerprint of its issuers of tokens and its deny list; "" of a release
+	// that does not tell.
+	Policy  string `json:"policy,omitempty"`
 	Started int64  `json:"started"`
 	// Ticket proves to another master that a link is this one's: only who can read the
 	// registry, and open what is in it, knows it.

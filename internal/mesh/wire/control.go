@@ -29,7 +29,10 @@ type MasterInfo struct {
 	Version string `json:"version,omitempty" yaml:"version,omitempty"`
 	Nodes   int    `json:"nodes" yaml:"nodes"` // declared at it
 	// Schema is the fingerprint of its schema. All masters ought to have the same.
-	Schema   string `json:"schema,omitempty" yaml:"schema,omitempty"`
+	Schema string `json:"schema,omitempty" yaml:"schema,omitempty"`
+	// Policy is the fingerprint of what it lets peers in by beside the schema: the issuers of
+	// tokens and the deny list. All masters ought to have the same.
+	Policy   string `json:"policy,omitempty" yaml:"policy,omitempty"`
 	UpMillis int64  `json:"up_ms" yaml:"up_ms"`
 	// State is "here" of the one that answers, "linked" of one that it is connected to,
 	// "unreachable" of another that is there, and "gone" of one that has ended or has not been
