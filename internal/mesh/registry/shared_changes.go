@@ -62,6 +62,9 @@ func (r *changesReader) read(ctx context.Context, id string, batches chan<- []re
 		call, cancel := context.WithTimeout(ctx, changesBlock+redisdb.Timeout)
 		streams, err := r.s.client.XRead(call, &redis.XReadArgs{Streams: []string{r.s.key("changes"), id}, Count: changesBatch, Block: changesBlock}).Result()
 		cancel()
+		if ctx.Err() != nil {
+			return // another reader may have begun
+		}
 		if err != nil && !errors.Is(err, redis.Nil) {
 			r.failed.Store(&err)
 			pause.For(ctx, changesRetry) // the renewal finds out what is wrong

@@ -73,10 +73,12 @@ func TestSharedEndsWhileFound(t *testing.T) {
 	m1.Load().awaitView("w/a@m2:c2")
 }
 
-// A node that has drained leaves for good, also while Redis is away.
+// A node that has drained leaves its master for good, also while Redis is away. The others
+// learn of it when Redis is back, or miss it and give it the grace.
 func TestSharedOutageDrained(t *testing.T) {
 	server := redistest.Start(t)
-	m1, m2 := begin(t, server, "m1"), begin(t, server, "m2")
+	short := func(c *registry.SharedConfig) { c.Grace = time.Second }
+	m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short)
 	before, meanwhile := declared(m1, "before", "c1", 1), declared(m1, "meanwhile", "c2", 1)
 	before.Draining = true
 	m1.Put(before)
@@ -92,7 +94,7 @@ func TestSharedOutageDrained(t *testing.T) {
 		}
 	}
 	server.Restart()
-	m2.awaitView("") // without the grace
+	m2.awaitView("")
 	if gone := m1.wasGone(); len(gone) > 0 {
 		t.Errorf("gone at m1, which knew: %v", gone)
 	}

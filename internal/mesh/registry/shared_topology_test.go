@@ -2,11 +2,13 @@ package registry_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
+	"github.com/meshctl/meshctl/internal/mesh/registry"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
@@ -51,6 +53,49 @@ func TestSharedCluster(t *testing.T) {
 	if gone := append(m1.wasGone(), m2.wasGone()...); !slices.Equal(gone, []string{"w/a"}) {
 		t.Errorf("gone: %v", gone)
 	}
+}
+
+// documentedACL is what the documentation has masters be allowed, without the name of the user.
+func documentedACL(t *testing.T) []any {
+	t.Helper()
+	text, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "redis-cli acl setuser masters ")
+	rules, _, ended := strings.Cut(strings.ReplaceAll(rest, "\\\n", " "), "\n")
+	if !found || !ended {
+		t.Fatal("docs/operations.md has no acl setuser")
+	}
+	var args []any
+	for _, rule := range strings.Fields(strings.ReplaceAll(rules, "'", "")) {
+		args = append(args, rule)
+	}
+	return args
+}
+
+// What the documentation has masters be allowed is enough, also in a Cluster.
+func TestSharedNarrowACL(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	for _, s := range cluster.Servers {
+		c := s.Client()
+		defer c.Close()
+		if err := c.Do(t.Context(), append([]any{"ACL", "SETUSER", "masters"}, documentedACL(t)...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	narrow := func(c *registry.SharedConfig) { c.URL = strings.Replace(c.URL, "://", "://masters:PASSWORD@", 1) }
+	m1, m2 := begin(t, cluster, "m1", narrow), begin(t, cluster, "m2", narrow)
+	a := declared(m2, "a", "c1", 1)
+	m2.Put(a)
+	m1.awaitView("w/a@m2:c1")
+	m2.Remove(a)
+	m1.awaitView("")
+	m2.Put(a)
+	m1.awaitView("w/a@m2:c1")
+	m2.end()
+	meshtest.WaitFor(t, func() bool { all := m1.Shared.Masters(); return len(all) == 1 && all[0].Lapsed }, func() string { return "the end of m2 to be known" })
+	awaitErr(t, false, m1)
 }
 
 // With Sentinel, the Redis master is killed and a replica takes over: masters come to the
