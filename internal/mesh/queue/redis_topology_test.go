@@ -78,7 +78,7 @@ func TestRedisCluster(t *testing.T) {
 	caller, _ := redisQueue(t, queue.RedisConfig{URL: cluster.URL(), Name: "caller", Lease: lease}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
 		outcomes <- fmt.Sprint(id, " ", string(result), " ", err)
 	}})
-	worker, store := redisQueue(t, queue.RedisConfig{URL: cluster.URL(), Name: "worker", Lease: lease}, queue.Options{})
+	worker, store := redisQueue(t, queue.RedisConfig{URL: cluster.URL(), Name: "worker", Lease: lease}, queue.Options{Retries: 5}) // a try that the kill cuts short counts
 	var done worked
 	run(t, worker, done.work)
 	if err := add(t, caller, queue.Item{ID: "asked", Reply: true}); err != nil {
@@ -110,7 +110,7 @@ func TestRedisCluster(t *testing.T) {
 func TestRedisSentinel(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	caller, _ := redisQueue(t, queue.RedisConfig{URL: sentinel.URL(), Name: "caller", Lease: lease}, queue.Options{})
-	worker, store := redisQueue(t, queue.RedisConfig{URL: sentinel.URL(), Name: "worker", Lease: lease}, queue.Options{})
+	worker, store := redisQueue(t, queue.RedisConfig{URL: sentinel.URL(), Name: "worker", Lease: lease}, queue.Options{Retries: 5}) // a try that the kill cuts short counts
 	for i := range 20 {
 		addUntil(t, caller, fmt.Sprintf("job%02d", i))
 	}
