@@ -18,8 +18,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// patience bounds each wait.
-const patience = 60 * time.Second
+// patience bounds each wait. A Sentinel that had to wait for a processor for two seconds does
+// nothing for half a minute, on purpose (TILT).
+const patience = 3 * time.Minute
 
 // Server is a redis-server of one test that stores every write.
 type Server struct {
