@@ -87,9 +87,14 @@ func (s *Server) Restart() {
 
 func (s *Server) start() error {
 	s.cmd = exec.Command(s.args[0], s.args[1:]...)
-	var out strings.Builder
-	s.cmd.Stdout, s.cmd.Stderr = &out, &out
-	if err := s.cmd.Start(); err != nil {
+	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	err = s.cmd.Start()
+	log.Close() // the server has it
+	if err != nil {
 		return err
 	}
 	s.ended = make(chan struct{})
@@ -106,13 +111,21 @@ func (s *Server) start() error {
 		}
 		select {
 		case <-s.ended:
-			return fmt.Errorf("redis-server has ended: %s", out.String())
+			return fmt.Errorf("redis-server has ended: %s", s.said())
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("redis-server does not answer: %w", err)
 		}
 	}
+}
+
+func (s *Server) log() string { return filepath.Join(s.dir, "log") }
+
+// said is what it has logged.
+func (s *Server) said() string {
+	text, _ := os.ReadFile(s.log())
+	return string(text)
 }
 
 // Kill ends it with SIGKILL. Twice does no harm.

@@ -33,6 +33,11 @@ func StartSentinel(t testing.TB) *Sentinel {
 	}
 	s.sentinel.args = []string{s.sentinel.args[0], conf, "--sentinel"}
 	s.sentinel.Restart()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the Sentinel says: %s", s.sentinel.said())
+		}
+	})
 	waitFor(t, "the replica to have everything", func() bool {
 		return s.Replica.says([]any{"INFO", "replication"}, "master_link_status:up", "master_sync_in_progress:0")
 	})
