@@ -40,6 +40,7 @@ var layers = [][]string{
 	{"internal/mesh/certs"},
 	{"internal/mesh/wire"},
 	{"internal/mesh/seal", "internal/mesh/identity"},
+	{"internal/mesh/seal/kdf"},
 	{"internal/mesh/schema"},
 	{"configs", "internal/mesh/meshtest/fault"},
 	{"internal/redisdb/redistest"},

@@ -20,6 +20,10 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
+// heartbeat is the silence that masters and nodes here bear, unless a test is about it: a JavaScript
+// peer derives keys where it answers heartbeats, and on a busy machine one takes seconds.
+const heartbeat = 10 * time.Second
+
 // goMaster is a meshctl master in this process.
 type goMaster struct {
 	*eventLog // its log records
@@ -83,7 +87,7 @@ func background(t testing.TB, l *eventLog, run func(context.Context) error) func
 func startMaster(t testing.TB, k keys, o options, change ...func(*master.Config)) *goMaster {
 	t.Helper()
 	l := newEventLog(t, "meshctl master")
-	cfg := master.Config{Keys: k.seal(), Schema: parse(t, o), Host: "127.0.0.1", Logger: l.logger()}
+	cfg := master.Config{Keys: k.seal(), Schema: parse(t, o), Host: "127.0.0.1", Heartbeat: heartbeat, Logger: l.logger()}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -139,7 +143,7 @@ func launchGo(t testing.TB, k keys, o options, masterPort int, worker, variant s
 	}
 	cfg := node.Config{
 		Keys: k.seal(), Schema: parse(t, o), Worker: worker, Variant: variant,
-		Master: fmt.Sprintf("127.0.0.1:%d", masterPort), Host: "127.0.0.1", Logger: l.logger(),
+		Master: fmt.Sprintf("127.0.0.1:%d", masterPort), Host: "127.0.0.1", Heartbeat: heartbeat, Logger: l.logger(),
 		Handlers: answers(l, parse(t, o), worker, variant),
 		Hooks:    node.Hooks{OnConnected: tell("declared"), OnConnection: tell("connection"), OnDisconnection: tell("disconnection")},
 	}
@@ -215,12 +219,12 @@ func repliers(t testing.TB, command, payload string, replies []node.Reply) []str
 
 // linked starts a meshctl master and node and a JavaScript node, and waits until the nodes
 // are linked.
-func linked(t testing.TB, sio int, d dials) (k keys, left *peer, right *goNode) {
+func linked(t testing.TB, sio int, d dials, change ...func(*node.Config)) (k keys, left *peer, right *goNode) {
 	t.Helper()
 	k = newKeys()
 	schema := pair(d)
 	master := startMaster(t, k, schema)
-	right = startNode(t, k, schema, master.port, "right", "r1")
+	right = startNode(t, k, schema, master.port, "right", "r1", change...)
 	left = jsNode(t, sio, k, schema, master.port, "left", "l1", nil)
 	right.await("connection", of("left", "l1"))
 	left.await("connection", link("right", "r1", d.left))

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/node"
 )
 
 // TestNodeStopped stops a JavaScript node and lets it go on: after a second nobody has lost
@@ -18,7 +20,7 @@ func TestNodeStopped(t *testing.T) {
 		t.Run(fmt.Sprintf("socket.io %d/js dials %v", sio, d.left), func(t *testing.T) {
 			requireJS(t)
 			t.Parallel()
-			_, left, right := linked(t, sio, d)
+			_, left, right := linked(t, sio, d, func(c *node.Config) { c.Heartbeat = 0 }) // the default
 			send := func(s syscall.Signal) {
 				t.Helper()
 				if err := left.cmd.Process.Signal(s); err != nil {

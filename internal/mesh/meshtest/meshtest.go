@@ -20,7 +20,7 @@ import (
 
 // patience bounds every wait. It is long because test machines are slow and shared;
 // no test ought to need more than a fraction of it.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Keys are the keys of every test mesh.
 var Keys = seal.Keys{Public: "test public key", Private: "test private key"}
@@ -181,6 +181,9 @@ func (m *Mesh) Operator(options ...Option) *node.Operator {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	op, err := node.Connect(ctx, cfg)
+	for wire.CodeOf(err) == wire.CodeUnreachable && ctx.Err() == nil { // it gives up sooner than we do
+		op, err = node.Connect(ctx, cfg)
+	}
 	if err != nil {
 		m.t.Fatalf("connect operator: %v", err)
 	}

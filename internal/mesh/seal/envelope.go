@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,17 +12,17 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/meshctl/meshctl/internal/mesh/seal/kdf"
 )
 
 // The format: hex(salt ‖ iv ‖ tag ‖ ciphertext), AES-256-GCM under
-// PBKDF2-HMAC-SHA512(private key, salt, rounds).
+// the key that package kdf derives of the private key and salt.
 const (
 	saltLen   = 64
 	ivLen     = 16
 	tagLen    = 16
 	headerLen = saltLen + ivLen + tagLen
-	keyLen    = 32
-	rounds    = 100_000
 )
 
 const (
@@ -96,7 +94,7 @@ func NewEnvelope(privateKey string) (*Envelope, error) {
 	}
 	e := &Envelope{
 		private: privateKey,
-		rounds:  rounds,
+		rounds:  kdf.Rounds,
 		running: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		renewal: renewAfter,
 	}
@@ -231,7 +229,7 @@ func (e *Envelope) newSealer() (*sealer, error) {
 // derive is called with a place in running.
 func (e *Envelope) derive(salt [saltLen]byte) (cipher.AEAD, error) {
 	e.derived.Add(1)
-	key, err := pbkdf2.Key(sha512.New, e.private, salt[:], e.rounds, keyLen)
+	key, err := kdf.Derive(e.private, salt[:], e.rounds)
 	if err != nil {
 		return nil, fmt.Errorf("derive key: %w", err)
 	}

@@ -3,14 +3,14 @@ package seal
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
 	"sync"
+
+	"github.com/meshctl/meshctl/internal/mesh/seal/kdf"
 )
 
 // pskSalt makes the pre-shared key of native links of the private key.
@@ -48,7 +48,7 @@ func NewKey(keys Keys) (*Key, error) {
 }
 
 func derive(keys Keys) (derived, error) {
-	psk, err := pbkdf2.Key(sha512.New, keys.Private, []byte(pskSalt), rounds, keyLen)
+	psk, err := kdf.Derive(keys.Private, []byte(pskSalt), kdf.Rounds)
 	if err != nil {
 		return derived{}, fmt.Errorf("derive the key of native links: %w", err)
 	}
