@@ -127,7 +127,7 @@ func TestSharedSentinel(t *testing.T) {
 	m2.awaitView("w/new@m1:c4")
 
 	sentinel.Master.Restart()
-	sentinel.AwaitDemotion()
+	sentinel.AwaitReplica()
 	m2.Put(declared(m2, "last", "c6", 1))
 	m1.awaitView("w/a@m2:c5, w/b@m2:c3, w/last@m2:c6")
 	begin(t, sentinel, "m3").awaitView("w/a@m2:c5, w/b@m2:c3, w/last@m2:c6, w/new@m1:c4")
