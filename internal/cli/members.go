@@ -115,7 +115,18 @@ func (a *App) connect(ctx context.Context, cfg *config.Config) (*node.Operator, 
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := timed(ctx, cfg)
+	defer cancel()
 	return node.Connect(ctx, nc)
+}
+
+// timed bounds ctx by the timeout that somebody has set. Where nobody has, connecting has
+// a bound of its own, which leaves time to pass over masters that are silent.
+func timed(ctx context.Context, cfg *config.Config) (context.Context, context.CancelFunc) {
+	if cfg.IsDefault("timeout") {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, cfg.Timeout)
 }
 
 // splitTarget takes WORKER.COMMAND apart.

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   scriptExits,
+			"within":  scriptWithin,
 			"until":   scriptUntil,
 			"getaddr": scriptAddress,
 			"mode":    scriptMode,
@@ -95,6 +96,20 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// within TIME CODE PROGRAM ARGS… is exits, and fails when it takes longer.
+func scriptWithin(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: within TIME CODE PROGRAM [ARGS]")
+	}
+	most, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	began := time.Now()
+	scriptExits(ts, neg, args[1:])
+	if took := time.Since(began); took > most {
+		ts.Fatalf("it took %s, more than %s", took, most)
 	}
 }
 
@@ -152,12 +167,13 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// occupy VAR holds a port until the script ends and puts its number into VAR.
+// occupy VAR [HOST] holds a port until the script ends and puts its number into VAR. Whoever
+// connects to it hears nothing.
 func scriptOccupy(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: occupy VAR")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: occupy VAR [HOST]")
 	}
-	l, err := net.Listen("tcp", ":0")
+	l, err := net.Listen("tcp", strings.Join(args[1:], "")+":0")
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], strconv.Itoa(portOf(l.Addr())))
