@@ -158,7 +158,7 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	nc.Redis, nc.Mesh = opts.cfg.Redis, opts.cfg.Mesh
 	ctx, cancel := timed(ctx, opts.cfg)
 	defer cancel()
-	op, err := node.Connect(ctx, nc)
+	op, err := connectTo(ctx, nc)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 // starterName is what messages call the embedded schema.
@@ -26,11 +27,14 @@ func (a *App) loadKeys(cfg *config.Config) (config.KeyRing, error) {
 	if err != nil {
 		return ring, err
 	}
-	if ring.Created {
+	switch log := a.log.Load(); {
+	case ring.Created && log != nil:
+		log.Info("created a keys file with new random keys; every member of this mesh needs the same file", "file", ring.Source)
+	case ring.Created:
 		a.notice("created %s with new random keys; every member of this mesh needs the same file", ring.Source)
 	}
 	if ring.Warning != "" {
-		a.notice("warning: %s", ring.Warning)
+		a.warn(ring.Warning)
 	}
 	return ring, nil
 }
@@ -117,7 +121,15 @@ func (a *App) connect(ctx context.Context, cfg *config.Config) (*node.Operator, 
 	}
 	ctx, cancel := timed(ctx, cfg)
 	defer cancel()
-	return node.Connect(ctx, nc)
+	return connectTo(ctx, nc)
+}
+
+func connectTo(ctx context.Context, nc node.Config) (*node.Operator, error) {
+	op, err := node.Connect(ctx, nc)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && wire.CodeOf(err) == wire.CodeUnreachable {
+		err = &hinted{err, "check that it runs and that --master names it, or allow more time with --timeout"}
+	}
+	return op, err
 }
 
 // timed bounds ctx by the timeout that somebody has set. Where nobody has, connecting has
