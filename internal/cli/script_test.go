@@ -67,13 +67,14 @@ func TestScripts(t *testing.T) {
 			return true, l.Close()
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   scriptExits,
-			"within":  scriptWithin,
-			"until":   scriptUntil,
-			"getaddr": scriptAddress,
-			"mode":    scriptMode,
-			"isjson":  scriptJSON,
-			"occupy":  scriptOccupy,
+			"exits":     scriptExits,
+			"within":    scriptWithin,
+			"until":     scriptUntil,
+			"getaddr":   scriptAddress,
+			"mode":      scriptMode,
+			"isjson":    scriptJSON,
+			"jsonlines": scriptJSONLines,
+			"occupy":    scriptOccupy,
 		},
 	})
 }
@@ -164,6 +165,23 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if json.Valid([]byte(ts.ReadFile(args[0]))) == neg {
 		ts.Fatalf("%s: valid JSON is %t", args[0], neg)
+	}
+}
+
+// jsonlines FILE checks that each line of a file (or stderr) is a JSON object, and that there
+// is one.
+func scriptJSONLines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: jsonlines FILE")
+	}
+	text := ts.ReadFile(args[0])
+	if text == "" {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	for line := range strings.Lines(text) {
+		if err := json.Unmarshal([]byte(line), new(map[string]any)); err != nil {
+			ts.Fatalf("%s: %v: %s", args[0], err, line)
+		}
 	}
 }
 
