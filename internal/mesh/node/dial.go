@@ -92,13 +92,21 @@ func (c *core) awaitAccepted(ctx context.Context, l *peerLink) (*peerLink, error
 			if d.Meshctl == nil {
 				return nil, errors.New("not accepted by a meshctl node")
 			}
-			if d.Meshctl.Name != "" && d.Meshctl.Name != l.peer.Name() {
-				return nil, fmt.Errorf("%s answers at the address of %s", d.Meshctl.Name, l.peer.Name())
+			if e := misnamed(d.Meshctl, l.peer); e != nil {
+				return nil, e
 			}
 			l.peer.Meshctl = d.Meshctl
 			return l, nil
 		}
 	}
+}
+
+// misnamed is why somebody else answers at the address of a peer, or nil.
+func misnamed(x *wire.Extra, p wire.Peer) error {
+	if x.Name == "" || x.Name == p.Name() {
+		return nil
+	}
+	return fmt.Errorf("%s answers at the address of %s", x.Name, p.Name())
 }
 
 // dialers keeps a link open to each node that the master named.

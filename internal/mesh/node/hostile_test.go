@@ -199,3 +199,26 @@ func TestInFlightIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A node that was taken for JavaScript says late that it is meshctl, and who it is: calls for
+// one node must not reach another, which took its address.
+func TestLateNameIsChecked(t *testing.T) {
+	m := meshtest.New(t, shop)
+	links := fakeBilling(t, m, "b1")
+	s := m.Join("shop", "s1")
+	declared := func(l *meshtest.Raw, name string) {
+		l.Say(wire.EventDeclared, fmt.Sprintf(`{"worker":"shop","variant":"s1","clientId":"x","meshctl":{"protocol":1,"name":%q,"instance":"i"}}`, name))
+	}
+	l := meshtest.Await(t, links, "the link")
+	meshtest.AwaitPeers(t, s, "billing/b1")
+	declared(l, "billing/b2")
+	if err := l.ExpectEnd(); err == nil {
+		t.Error("the link of another node stayed")
+	}
+	l = meshtest.Await(t, links, "the next link")
+	declared(l, "billing/b1")
+	meshtest.WaitFor(t, func() bool {
+		peers := s.Peers()
+		return len(peers) == 1 && peers[0].Kind() == wire.KindMeshctl
+	}, func() string { return fmt.Sprint("peers: ", s.Peers()) })
+}
