@@ -115,6 +115,7 @@ type dialers struct {
 	wg   sync.WaitGroup
 
 	mu     sync.Mutex
+	ended  bool
 	epoch  int // counts (re)connections to the master
 	byName map[peerName]*dialer
 }
@@ -152,6 +153,9 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
 	x := d.byName[name]
 	if x != nil && !x.to.same(to) {
 		x.drop()
@@ -167,6 +171,14 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 		x.wanted = true
 		x.trying, x.cancel = context.WithCancel(ctx)
 	}
+}
+
+// end waits for all dialers, whose context has ended; add starts none after it.
+func (d *dialers) end() {
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	d.wg.Wait()
 }
 
 // drop says that a dialer is not wanted. dialers.mu is held.
