@@ -222,3 +222,38 @@ func TestLateNameIsChecked(t *testing.T) {
 		return len(peers) == 1 && peers[0].Kind() == wire.KindMeshctl
 	}, func() string { return fmt.Sprint("peers: ", s.Peers()) })
 }
+
+// A master that tells nonsense of its mesh costs a command neither its memory nor more than
+// one question.
+func TestHostileLists(t *testing.T) {
+	m := meshtest.New(t, shop)
+	for name, list := range map[string]string{
+		"endless nodes": `"mesh.nodes":{"total":4000000000,"nodes":[{"worker":"billing","variant":"b1"}]}`,
+		"no masters":    `"mesh.masters":{"masters":[]}`,
+		"null masters":  `"mesh.masters":null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := m.Serve(func(r *meshtest.Raw) {
+				r.Expect(wire.EventDeclare)
+				r.Say(wire.EventDeclared, `{"worker":"@operator","variant":"o","clientId":"c","port":0,"ip":"127.0.0.1","meshctl":{"protocol":1,"schema":{"billing":{"_allow":"anyNode","_connect":[],"_commands":{"_balanced":{},"_broadcast":{}}}}}}`)
+				var asked struct {
+					UID string `json:"uid"`
+				}
+				if err := json.Unmarshal([]byte(r.Expect(wire.EventCommand)), &asked); err != nil {
+					t.Error(err)
+				}
+				r.Say(wire.EventResponse, fmt.Sprintf(`{"uid":%q,%s}`, asked.UID, list))
+			})
+			op := m.Operator(func(c *node.Config) { c.Master, c.Timeout = fmt.Sprint("127.0.0.1:", port), 20*time.Second })
+			var err error
+			if strings.Contains(list, "mesh.masters") {
+				_, err = op.Masters(context.Background())
+			} else {
+				_, err = op.Nodes(context.Background())
+			}
+			if wire.CodeOf(err) != wire.CodeBadRequest {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

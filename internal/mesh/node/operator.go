@@ -233,6 +233,9 @@ func (o *Operator) Masters(ctx context.Context) ([]wire.MasterInfo, error) {
 	if err := json.Unmarshal(text, &page); err != nil {
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the list of masters: %v", err)}
 	}
+	if len(page.Masters) == 0 {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the master lists not even itself"}
+	}
 	return page.Masters, nil
 }
 
