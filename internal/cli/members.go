@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/meshctl/meshctl/configs"
 	"github.com/meshctl/meshctl/internal/bounded"
@@ -126,7 +127,8 @@ func (a *App) connect(ctx context.Context, cfg *config.Config) (*node.Operator, 
 
 func connectTo(ctx context.Context, nc node.Config) (*node.Operator, error) {
 	op, err := node.Connect(ctx, nc)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && wire.CodeOf(err) == wire.CodeUnreachable {
+	// Connections end with the deadline of ctx, which may be a moment before ctx does.
+	if end, set := ctx.Deadline(); set && !time.Now().Before(end) && wire.CodeOf(err) == wire.CodeUnreachable {
 		err = &hinted{err, "check that it runs and that --master names it, or allow more time with --timeout"}
 	}
 	return op, err

@@ -68,7 +68,6 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     scriptExits,
-			"within":    scriptWithin,
 			"until":     scriptUntil,
 			"getaddr":   scriptAddress,
 			"mode":      scriptMode,
@@ -97,20 +96,6 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-// within TIME CODE PROGRAM ARGS… is exits, and fails when it takes longer.
-func scriptWithin(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 3 {
-		ts.Fatalf("usage: within TIME CODE PROGRAM [ARGS]")
-	}
-	most, err := time.ParseDuration(args[0])
-	ts.Check(err)
-	began := time.Now()
-	scriptExits(ts, neg, args[1:])
-	if took := time.Since(began); took > most {
-		ts.Fatalf("it took %s, more than %s", took, most)
 	}
 }
 

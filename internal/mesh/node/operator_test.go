@@ -124,7 +124,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 		begun := time.Now()
 		err := connect(ctx)
 		cancel()
-		if took := time.Since(begun); wire.CodeOf(err) != wire.CodeUnreachable || took > 8*time.Second {
+		if took := time.Since(begun); wire.CodeOf(err) != wire.CodeUnreachable || took > 9*time.Second {
 			t.Errorf("%s: %v after %s", name, err, took)
 		}
 	}
