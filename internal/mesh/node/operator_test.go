@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -101,31 +100,5 @@ func TestOperatorWaitsForAMasterThatSettles(t *testing.T) {
 	_, err := op.Call(context.Background(), "mailer.send", nil, node.CallOptions{Timeout: 300 * time.Millisecond})
 	if wire.CodeOf(err) != wire.CodeNoVariant {
 		t.Errorf("without anybody: %v", err)
-	}
-}
-
-// A master that takes the connection and then says nothing costs the time that there is.
-func TestConnectEndsWithItsContext(t *testing.T) {
-	m := meshtest.New(t, shop)
-	port := m.Serve(func(r *meshtest.Raw) { r.Expect(wire.EventDeclare) })
-	cfg := m.OperatorConfig()
-	cfg.Master = fmt.Sprint("127.0.0.1:", port)
-	for name, connect := range map[string]func(context.Context) error{
-		"connect": func(ctx context.Context) error {
-			_, err := node.Connect(ctx, cfg)
-			return err
-		},
-		"watch": func(ctx context.Context) error {
-			_, err := node.Watch(ctx, cfg)
-			return err
-		},
-	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		begun := time.Now()
-		err := connect(ctx)
-		cancel()
-		if took := time.Since(begun); wire.CodeOf(err) != wire.CodeUnreachable || took > 9*time.Second {
-			t.Errorf("%s: %v after %s", name, err, took)
-		}
 	}
 }
