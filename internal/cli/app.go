@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type App struct {
 
 	// completionTime bounds how long a press of the tab key may ask the master.
 	completionTime time.Duration
+	// log is where a command that runs on tells of itself; nil before it has one, and of others.
+	log atomic.Pointer[commandLog]
 	// forced is closed by the second interrupt: stop waiting, end now.
 	forced chan struct{}
 }

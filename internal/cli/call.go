@@ -63,6 +63,10 @@ fails, whether or not the caller is still there. Without --wait the call of a co
 responds ends with its caller. --key names the job: one whose key was accepted within
 the last 10 minutes is dropped, so that a call can be repeated.
 
+--timeout bounds the whole call: finding a master, linking to nodes and the responses.
+Without it finding a master has 10s, and the rest 3s. Exit code 8 says that no master was
+reached, 5 that the time was over later.
+
 A broadcast succeeds when as many variants answered as --expect asks for: all, a
 number, or a percentage such as 50%. The exit code tells failures apart: meshctl help
 exit-codes.`,
@@ -152,7 +156,9 @@ func runCall(ctx context.Context, opts *callOptions) error {
 		return err
 	}
 	nc.Redis, nc.Mesh = opts.cfg.Redis, opts.cfg.Mesh
-	op, err := node.Connect(ctx, nc)
+	ctx, cancel := timed(ctx, opts.cfg)
+	defer cancel()
+	op, err := connectTo(ctx, nc)
 	if err != nil {
 		return err
 	}

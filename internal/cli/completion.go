@@ -110,8 +110,7 @@ func (a *App) askMesh(cmd *cobra.Command, wantNodes bool) meshNames {
 	// Cobra completes without the context of Main.
 	ctx, cancel := context.WithTimeout(context.Background(), a.completionTime)
 	defer cancel()
-	silent := *a
-	silent.Err = io.Discard
+	silent := App{Err: io.Discard, Env: a.Env, Build: a.Build}
 	op, err := silent.connect(ctx, cfg)
 	if err != nil {
 		return known

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -17,7 +18,7 @@ type health struct {
 
 // listenHealth opens the port. ready is called for every request of /readyz, from
 // many goroutines at once; its second result is the body, in JSON.
-func listenHealth(address string, ready func() (bool, any), metrics http.Handler) (*health, error) {
+func listenHealth(address string, ready func() (bool, any), metrics http.Handler, log *slog.Logger) (*health, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, &hinted{fmt.Errorf("serve health: %w", err), "give another --http address"}
@@ -43,6 +44,7 @@ func listenHealth(address string, ready func() (bool, any), metrics http.Handler
 		WriteTimeout:      patience,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}, nil
 }
 

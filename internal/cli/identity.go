@@ -41,7 +41,7 @@ func (a *App) loadToken(cfg *config.Config) (func() (identity.Token, error), *id
 		return nil, nil, err
 	}
 	if warning != "" {
-		a.notice("warning: %s", warning)
+		a.warn(warning)
 	}
 	return func() (identity.Token, error) {
 		token, _, err := config.ReadToken(cfg.TokenFile)

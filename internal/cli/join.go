@@ -64,6 +64,7 @@ next one waits for it.`,
 
 func runJoin(ctx context.Context, opts *joinOptions) error {
 	app, cfg := opts.app, opts.cfg
+	log := app.startLog(cfg)
 	sch, err := loadSchema(cfg.Schema)
 	if err != nil {
 		return err
@@ -90,7 +91,6 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg, app.Err)
 	hooks.log = log
 	identity, err := loadTLS(cfg, true, log)
 	if err != nil {
@@ -139,7 +139,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	nodeCtx, stopNode := context.WithCancel(ctx)
 	defer stopNode()
 	if cfg.HTTP != "" {
-		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return nodeHealth(n) }, metrics.ForNode(n, opts.worker, app.Build.Version))
+		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return nodeHealth(n) }, metrics.ForNode(n, opts.worker, app.Build.Version), log)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,28 @@ import (
 // levelTrace is below slog's own levels, as the JavaScript nodes have one.
 const levelTrace = slog.LevelDebug - 4
 
+// commandLog is the log of a command.
+type commandLog struct {
+	*slog.Logger
+	json bool // then nothing else is written to stderr
+}
+
+// startLog gives the log of a command that runs on, where what it has to say goes from now on.
+func (a *App) startLog(cfg *config.Config) *slog.Logger {
+	log := newLogger(cfg, a.Err)
+	a.log.Store(&commandLog{log, cfg.LogFormat == "json"})
+	return log
+}
+
+// warn tells of something that is not as it should be, and stops nothing.
+func (a *App) warn(text string) {
+	if log := a.log.Load(); log != nil {
+		log.Warn(text)
+		return
+	}
+	a.notice("warning: %s", text)
+}
+
 // newLogger writes to w what --log-level and --log-format ask for.
 func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: logLevel(cfg.LogLevel), ReplaceAttr: readable}

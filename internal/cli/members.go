@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/meshctl/meshctl/configs"
 	"github.com/meshctl/meshctl/internal/bounded"
@@ -15,6 +16,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 // starterName is what messages call the embedded schema.
@@ -26,11 +28,14 @@ func (a *App) loadKeys(cfg *config.Config) (config.KeyRing, error) {
 	if err != nil {
 		return ring, err
 	}
-	if ring.Created {
+	switch log := a.log.Load(); {
+	case ring.Created && log != nil:
+		log.Info("created a keys file with new random keys; every member of this mesh needs the same file", "file", ring.Source)
+	case ring.Created:
 		a.notice("created %s with new random keys; every member of this mesh needs the same file", ring.Source)
 	}
 	if ring.Warning != "" {
-		a.notice("warning: %s", ring.Warning)
+		a.warn(ring.Warning)
 	}
 	return ring, nil
 }
@@ -115,7 +120,27 @@ func (a *App) connect(ctx context.Context, cfg *config.Config) (*node.Operator, 
 	if err != nil {
 		return nil, err
 	}
-	return node.Connect(ctx, nc)
+	ctx, cancel := timed(ctx, cfg)
+	defer cancel()
+	return connectTo(ctx, nc)
+}
+
+func connectTo(ctx context.Context, nc node.Config) (*node.Operator, error) {
+	op, err := node.Connect(ctx, nc)
+	// Connections end with the deadline of ctx, which may be a moment before ctx does.
+	if end, set := ctx.Deadline(); set && !time.Now().Before(end) && wire.CodeOf(err) == wire.CodeUnreachable {
+		err = &hinted{err, "check that it runs and that --master names it, or allow more time with --timeout"}
+	}
+	return op, err
+}
+
+// timed bounds ctx by the timeout that somebody has set. Where nobody has, connecting has
+// a bound of its own, which leaves time to pass over masters that are silent.
+func timed(ctx context.Context, cfg *config.Config) (context.Context, context.CancelFunc) {
+	if cfg.IsDefault("timeout") {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, cfg.Timeout)
 }
 
 // splitTarget takes WORKER.COMMAND apart.

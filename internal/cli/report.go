@@ -7,14 +7,21 @@ import (
 	"strings"
 )
 
-// report shows an error, as JSON on stdout where that was asked for, and gives its
-// exit code.
+// report shows an error, as JSON on stdout where that was asked for or as a line of a log in
+// JSON, and gives its exit code.
 func (a *App) report(err error, asJSON bool) int {
 	f := classify(err)
+	log := a.log.Load()
 	var told *reported
 	quiet := errors.As(err, &told) && (asJSON || told.message == "")
 	switch {
 	case quiet:
+	case log != nil && log.json:
+		attrs := []any{"code", f.Code}
+		if f.Hint != "" {
+			attrs = append(attrs, "hint", f.Hint)
+		}
+		log.Error(f.Message, attrs...)
 	case asJSON:
 		// Nothing is left to tell of an error of writing to stdout.
 		_ = writeJSON(a.Out, map[string]any{"error": f}, true)

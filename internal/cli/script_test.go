@@ -67,12 +67,13 @@ func TestScripts(t *testing.T) {
 			return true, l.Close()
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   scriptExits,
-			"until":   scriptUntil,
-			"getaddr": scriptAddress,
-			"mode":    scriptMode,
-			"isjson":  scriptJSON,
-			"occupy":  scriptOccupy,
+			"exits":     scriptExits,
+			"until":     scriptUntil,
+			"getaddr":   scriptAddress,
+			"mode":      scriptMode,
+			"isjson":    scriptJSON,
+			"jsonlines": scriptJSONLines,
+			"occupy":    scriptOccupy,
 		},
 	})
 }
@@ -152,12 +153,30 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// occupy VAR holds a port until the script ends and puts its number into VAR.
-func scriptOccupy(ts *testscript.TestScript, neg bool, args []string) {
+// jsonlines FILE checks that each line of a file (or stderr) is a JSON object, and that there
+// is one.
+func scriptJSONLines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: occupy VAR")
+		ts.Fatalf("usage: jsonlines FILE")
 	}
-	l, err := net.Listen("tcp", ":0")
+	text := ts.ReadFile(args[0])
+	if text == "" {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	for line := range strings.Lines(text) {
+		if err := json.Unmarshal([]byte(line), new(map[string]any)); err != nil {
+			ts.Fatalf("%s: %v: %s", args[0], err, line)
+		}
+	}
+}
+
+// occupy VAR [HOST] holds a port until the script ends and puts its number into VAR. Whoever
+// connects to it hears nothing.
+func scriptOccupy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: occupy VAR [HOST]")
+	}
+	l, err := net.Listen("tcp", strings.Join(args[1:], "")+":0")
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], strconv.Itoa(portOf(l.Addr())))

@@ -55,6 +55,7 @@ other by --advertise, or the address that Redis sees.`,
 
 func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 	app, cfg := opts.app, opts.cfg
+	log := app.startLog(cfg)
 	if cfg.Port == 0 && cfg.DiscoveryPort == 0 && cfg.DumpAddress == "" {
 		return usagef("give one of --port, --discovery-port and --dump-address",
 			"nobody could find this master: its port is free to choose and discovery is off")
@@ -75,7 +76,6 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg, app.Err)
 	identity, err := loadTLS(cfg, true, log)
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func runServeMaster(ctx context.Context, opts *serveMasterOptions) error {
 		g.Go(func() error { return w.run(ctx) })
 	}
 	if cfg.HTTP != "" {
-		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return masterHealth(m) }, metrics.ForMaster(m, app.Build.Version))
+		h, err := listenHealth(cfg.HTTP, func() (bool, any) { return masterHealth(m) }, metrics.ForMaster(m, app.Build.Version), log)
 		if err != nil {
 			return err
 		}

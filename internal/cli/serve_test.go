@@ -75,7 +75,7 @@ func TestHealth(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("os/signal.loop"))
 	var ready atomic.Bool
 	scraped := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "meshctl_ready 1") })
-	h, err := listenHealth("127.0.0.1:0", func() (bool, any) { return ready.Load(), map[string]bool{"ready": ready.Load()} }, scraped)
+	h, err := listenHealth("127.0.0.1:0", func() (bool, any) { return ready.Load(), map[string]bool{"ready": ready.Load()} }, scraped, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

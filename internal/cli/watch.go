@@ -14,6 +14,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
 	"github.com/meshctl/meshctl/internal/mesh/inspect/query"
 	"github.com/meshctl/meshctl/internal/mesh/inspect/record"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/tui"
 )
 
@@ -156,7 +157,7 @@ func runWatch(ctx context.Context, opts *watchOptions) error {
 	if opts.headless {
 		return runHeadless(ctx, opts, w)
 	}
-	o := tui.Options{Source: w.source, Control: w.control, Timeline: w.timeline, Theme: opts.theme, Title: w.title}
+	o := tui.Options{Source: w.source, Control: w.control, Timeline: w.timeline, Theme: opts.theme, Title: w.title, Masters: w.masters}
 	if w.recorder != nil {
 		o.Recorded = w.recorder.Err
 	}
@@ -171,6 +172,7 @@ type watched struct {
 	replay   *record.Replay   // nil when live
 	recorder *record.Recorder // nil unless it is recorded
 	title    string
+	masters  int // that a live mesh is configured with
 }
 
 // openWatched connects to the mesh, or opens a recording where file is given: at its own
@@ -181,7 +183,8 @@ func (a *App) openWatched(ctx context.Context, cfg *config.Config, file string, 
 		if err != nil {
 			return nil, err
 		}
-		return &watched{source: live, control: live, title: cfg.Master}, nil
+		masters, _ := node.SplitMasters(cfg.Master) // it was checked
+		return &watched{source: live, control: live, title: cfg.Master, masters: len(masters)}, nil
 	}
 	open := record.Read
 	if paced {

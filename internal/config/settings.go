@@ -234,7 +234,7 @@ func Settings() []Setting {
 			Usage: "`program` to run, the peer as JSON on its stdin, when the last link to a node went"},
 
 		{Key: "timeout", Short: "t", Kind: KindDuration, Default: "3s", Min: 1, Max: int64(24 * time.Hour), Commands: []string{CmdCall, CmdBench, CmdQueue},
-			Usage: "`time` to wait for the response"},
+			Usage: "`time` to wait for a response; where it is set, for connecting too (call: both together), which has 10s otherwise"},
 		{Key: "as", Kind: KindString, Commands: []string{CmdCall, CmdBench}, Check: schema.ValidWorker,
 			Usage: "`worker` to call as; default: the operator, whom meshctl nodes accept"},
 		{Key: "max-payload", Kind: KindBytes, Default: Bytes(wire.DefaultMaxPayload).String(), Min: 1 << 10, Max: 256 << 20,

@@ -62,7 +62,7 @@ var states = []struct {
 // dashboard is a root that shows one picture, for tests.
 func dashboard(t testing.TB, p *inspect.Picture, theme string, s size) *root {
 	t.Helper()
-	o := Options{Theme: theme, Title: "127.0.0.1:4040", Clock: tuitest.Now, WriteDir: t.TempDir()}
+	o := Options{Theme: theme, Title: "127.0.0.1:4040", Masters: 1, Clock: tuitest.Now, WriteDir: t.TempDir()}
 	r, err := newRoot(o, func(time.Time) *inspect.Picture { return p }, pages())
 	if err != nil {
 		t.Fatal(err)

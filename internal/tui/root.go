@@ -22,6 +22,7 @@ const flashFor = 4 * time.Second
 // It is a tea.Model that changes in place; View only reads.
 type root struct {
 	title    string
+	masters  int
 	take     func(time.Time) *inspect.Picture // the next picture
 	control  inspect.Control
 	timeline inspect.Timeline
@@ -53,7 +54,7 @@ type root struct {
 // newRoot puts the dashboard together. pages are the tabs, in order.
 func newRoot(o Options, take func(time.Time) *inspect.Picture, pages []Page) (*root, error) {
 	r := &root{
-		title: o.Title, take: take, control: o.Control, timeline: o.Timeline, recorded: o.Recorded, clock: o.Clock,
+		title: o.Title, masters: o.Masters, take: take, control: o.Control, timeline: o.Timeline, recorded: o.Recorded, clock: o.Clock,
 		inTmux: variable(o.Environ, "TMUX") != "", writeDir: o.WriteDir, themeName: o.Theme, mouse: true,
 		term: screen.Terminal{Dark: true, Colors: 1 << 24}, picture: &inspect.Picture{},
 	}

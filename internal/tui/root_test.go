@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"image/color"
 	"os"
 	"path/filepath"
@@ -49,6 +50,35 @@ func lacks(t *testing.T, r *root, parts ...string) {
 }
 
 var usual = size{120, 40}
+
+// Of several masters the title has the one in use, wherever it goes.
+func TestTitleNamesTheMasterInUse(t *testing.T) {
+	var got strings.Builder
+	for _, masters := range []int{1, 2, 16} {
+		for _, st := range []inspect.Status{
+			{},
+			{Connected: true, Master: "m1.example.com:4000"},
+			{Master: "m1.example.com:4000", Reason: "connection reset by peer"},
+			{Connected: true, Master: "m2.example.com:4000 (10.0.0.2)"},
+		} {
+			for _, width := range []int{60, 80, 120} {
+				p := tuitest.Picture(13, 60)
+				p.Status = st
+				o := Options{Title: "m1.example.com:4000,m2.example.com:4000", Masters: masters, Clock: tuitest.Now}
+				r, err := newRoot(o, func(time.Time) *inspect.Picture { return p }, pages())
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Init()
+				send(r, tea.WindowSizeMsg{Width: width, Height: 20}, frameMsg{})
+				lines := r.draw()
+				checkFrame(t, lines, size{width, 20})
+				fmt.Fprintf(&got, "== %d masters, %q, %d wide; window %q\n%s\n", masters, st.Master, width, r.View().WindowTitle, screen.Plain(lines[0]))
+			}
+		}
+	}
+	compare(t, filepath.Join("testdata", "masters.golden"), got.String())
+}
 
 func TestFilterIsTypedLive(t *testing.T) {
 	r := dashboard(t, tuitest.Picture(13, 60), "dark", usual)

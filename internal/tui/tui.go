@@ -24,7 +24,8 @@ type Options struct {
 	Timeline inspect.Timeline // of a replay, else nil
 	Recorded func() error     // what is seen is recorded; gives why that has ended early. nil: it is not
 	Theme    string           // one of screen.Names; "" is auto
-	Title    string           // what is watched: the master's address, the recording's name
+	Title    string           // what is watched: the masters' addresses, the recording's name
+	Masters  int              // how many there are to choose from: the one in use is shown instead of Title. 0: Title stays
 	In       io.Reader        // a terminal
 	Out      io.Writer        // a terminal
 	Environ  []string         // what is known of the terminal: TERM, COLORTERM, NO_COLOR, TMUX

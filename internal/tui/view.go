@@ -36,7 +36,7 @@ func (r *root) View() tea.View {
 	}
 	v := tea.NewView(r.frame)
 	v.AltScreen = true
-	v.WindowTitle = screen.Clean("meshctl " + r.title)
+	v.WindowTitle = screen.Clean("meshctl " + r.watched())
 	if r.mouse {
 		v.MouseMode = tea.MouseModeCellMotion
 	}
@@ -79,13 +79,26 @@ func (r *root) fill(lines []string, height int) []string {
 	return lines
 }
 
+// watched names what is watched: of a live mesh the master in use, or the one that was lost,
+// and how many others there are.
+func (r *root) watched() string {
+	at := r.picture.Status.Master
+	if r.masters == 0 || at == "" {
+		return r.title
+	}
+	if r.masters > 1 {
+		at += fmt.Sprintf(" +%d", r.masters-1)
+	}
+	return at
+}
+
 // header says which mesh this is, how it is, and its totals.
 func (r *root) header() string {
 	t, p := r.theme, r.picture
 	l := screen.NewLine(r.width, screen.Style{})
 	l.Text(" meshctl", t.Title)
 	if r.width >= minWidth+12 { // else the totals need the room
-		l.Text(" "+r.title, t.Muted)
+		l.Text(" "+r.watched(), t.Muted)
 	}
 	switch {
 	case !r.frozen.IsZero():

@@ -52,7 +52,7 @@ func TestCommandLine(t *testing.T) {
 				{[]string{"call", "left.shout", "-d", "1", "--exclude", "l1", "--timeout", "20s"}, 0},
 				{[]string{"call", "right.echo", "--timeout", "20s"}, 0},
 				{[]string{"call", "left.echo", "--only", "l9"}, 3},
-				{[]string{"call", "left.slow", "--timeout", "1s"}, 5},
+				{[]string{"call", "left.slow", "--timeout", "8s"}, 5},
 			} {
 				if _, code := run(t, k, append(c.args, at, "-o", "json")...); code != c.code {
 					t.Errorf("%v: exit code %d, want %d", c.args, code, c.code)

@@ -128,6 +128,9 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
+// maxListed is how many nodes are read of a master's list: more than masters can have.
+const maxListed = 1 << 20
+
 // listNodes asks the master for its list of nodes, page by page. The list may be short
 // while the master is settling.
 func (c *core) listNodes(ctx context.Context) (nodes []wire.NodeInfo, settling bool, err error) {
@@ -144,6 +147,9 @@ func (c *core) listNodes(ctx context.Context) (nodes []wire.NodeInfo, settling b
 		var page wire.NodesPage
 		if err := json.Unmarshal(text, &page); err != nil {
 			return nil, false, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the master's list of nodes: %v", err)}
+		}
+		if page.Total > maxListed {
+			return nil, false, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("the master lists %d nodes, more than %d", page.Total, maxListed)}
 		}
 		nodes = append(nodes, page.Nodes...)
 		if len(page.Nodes) == 0 || len(nodes) >= page.Total {

@@ -92,13 +92,21 @@ func (c *core) awaitAccepted(ctx context.Context, l *peerLink) (*peerLink, error
 			if d.Meshctl == nil {
 				return nil, errors.New("not accepted by a meshctl node")
 			}
-			if d.Meshctl.Name != "" && d.Meshctl.Name != l.peer.Name() {
-				return nil, fmt.Errorf("%s answers at the address of %s", d.Meshctl.Name, l.peer.Name())
+			if e := misnamed(d.Meshctl, l.peer); e != nil {
+				return nil, e
 			}
 			l.peer.Meshctl = d.Meshctl
 			return l, nil
 		}
 	}
+}
+
+// misnamed is why somebody else answers at the address of a peer, or nil.
+func misnamed(x *wire.Extra, p wire.Peer) error {
+	if x.Name == "" || x.Name == p.Name() {
+		return nil
+	}
+	return fmt.Errorf("%s answers at the address of %s", x.Name, p.Name())
 }
 
 // dialers keeps a link open to each node that the master named.
@@ -107,6 +115,7 @@ type dialers struct {
 	wg   sync.WaitGroup
 
 	mu     sync.Mutex
+	ended  bool
 	epoch  int // counts (re)connections to the master
 	byName map[peerName]*dialer
 }
@@ -144,6 +153,9 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
 	x := d.byName[name]
 	if x != nil && !x.to.same(to) {
 		x.drop()
@@ -159,6 +171,14 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 		x.wanted = true
 		x.trying, x.cancel = context.WithCancel(ctx)
 	}
+}
+
+// end waits for all dialers, whose context has ended; add starts none after it.
+func (d *dialers) end() {
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	d.wg.Wait()
 }
 
 // drop says that a dialer is not wanted. dialers.mu is held.

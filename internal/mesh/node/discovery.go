@@ -104,18 +104,19 @@ func mismatchAt(at endpoint, has string) *dialError {
 	return &dialError{keyMismatch("the master at " + at.String() + " has " + has), at.String(), errors.New("it has " + has)}
 }
 
-// plain strips the URL from the errors of net/http.
+// plain strips addresses and URLs from the errors of net and net/http.
 func plain(err error) error {
 	var failure *certs.Failure
 	if errors.As(err, &failure) {
 		return failure
 	}
+	var late interface{ Timeout() bool }
+	if errors.As(err, &late) && late.Timeout() {
+		return errNoAnswer
+	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return op.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("no answer in time")
 	}
 	return err
 }

@@ -24,7 +24,7 @@ func ConnectBy(ctx context.Context, cfg Config, lookup func(ctx context.Context,
 		return nil, err
 	}
 	o.masters.lookup = lookup
-	if err := o.reach(ctx, func(to contact) error { return o.enter(ctx, to, nil) }); err != nil {
+	if err := o.reach(ctx, func(ctx context.Context, to contact) error { return o.enter(ctx, to, nil) }); err != nil {
 		o.Close()
 		return nil, err
 	}

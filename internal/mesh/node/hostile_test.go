@@ -199,3 +199,61 @@ func TestInFlightIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A node that was taken for JavaScript says late that it is meshctl, and who it is: calls for
+// one node must not reach another, which took its address.
+func TestLateNameIsChecked(t *testing.T) {
+	m := meshtest.New(t, shop)
+	links := fakeBilling(t, m, "b1")
+	s := m.Join("shop", "s1")
+	declared := func(l *meshtest.Raw, name string) {
+		l.Say(wire.EventDeclared, fmt.Sprintf(`{"worker":"shop","variant":"s1","clientId":"x","meshctl":{"protocol":1,"name":%q,"instance":"i"}}`, name))
+	}
+	l := meshtest.Await(t, links, "the link")
+	meshtest.AwaitPeers(t, s, "billing/b1")
+	declared(l, "billing/b2")
+	if err := l.ExpectEnd(); err == nil {
+		t.Error("the link of another node stayed")
+	}
+	l = meshtest.Await(t, links, "the next link")
+	declared(l, "billing/b1")
+	meshtest.WaitFor(t, func() bool {
+		peers := s.Peers()
+		return len(peers) == 1 && peers[0].Kind() == wire.KindMeshctl
+	}, func() string { return fmt.Sprint("peers: ", s.Peers()) })
+}
+
+// A master that tells nonsense of its mesh costs a command neither its memory nor more than
+// one question.
+func TestHostileLists(t *testing.T) {
+	m := meshtest.New(t, shop)
+	for name, list := range map[string]string{
+		"endless nodes": `"mesh.nodes":{"total":4000000000,"nodes":[{"worker":"billing","variant":"b1"}]}`,
+		"no masters":    `"mesh.masters":{"masters":[]}`,
+		"null masters":  `"mesh.masters":null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := m.Serve(func(r *meshtest.Raw) {
+				r.Expect(wire.EventDeclare)
+				r.Say(wire.EventDeclared, `{"worker":"@operator","variant":"o","clientId":"c","port":0,"ip":"127.0.0.1","meshctl":{"protocol":1,"schema":{"billing":{"_allow":"anyNode","_connect":[],"_commands":{"_balanced":{},"_broadcast":{}}}}}}`)
+				var asked struct {
+					UID string `json:"uid"`
+				}
+				if err := json.Unmarshal([]byte(r.Expect(wire.EventCommand)), &asked); err != nil {
+					t.Error(err)
+				}
+				r.Say(wire.EventResponse, fmt.Sprintf(`{"uid":%q,%s}`, asked.UID, list))
+			})
+			op := m.Operator(func(c *node.Config) { c.Master, c.Timeout = fmt.Sprint("127.0.0.1:", port), 20*time.Second })
+			var err error
+			if strings.Contains(list, "mesh.masters") {
+				_, err = op.Masters(context.Background())
+			} else {
+				_, err = op.Nodes(context.Background())
+			}
+			if wire.CodeOf(err) != wire.CodeBadRequest {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

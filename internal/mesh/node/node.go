@@ -132,7 +132,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	err = g.Wait()
 	n.kill()
-	n.dialers.wg.Wait()
+	n.dialers.end()
 	n.retiring.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), handlerGrace)
 	defer cancel()

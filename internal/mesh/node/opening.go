@@ -65,7 +65,12 @@ func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *w
 		return x.peer, x.link, x.failure
 	case <-ctx.Done():
 		o.openings.leave(x, target)
-		return nil, nil, rpc.ContextError(ctx)
+		failure := rpc.ContextError(ctx)
+		if failure.Code == wire.CodeTimeout {
+			failure.Message = fmt.Sprintf("no link to %s at %s port %d before the deadline", to.Name(), to.IP, to.Port)
+			failure.Hint = "allow more time with --timeout, or see whether that address can be reached from here"
+		}
+		return nil, nil, failure
 	}
 }
 

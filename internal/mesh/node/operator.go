@@ -53,7 +53,7 @@ func Connect(ctx context.Context, cfg Config) (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = o.reach(ctx, func(to contact) error { return o.enter(ctx, to, nil) })
+	err = o.reach(ctx, func(ctx context.Context, to contact) error { return o.enter(ctx, to, nil) })
 	if err != nil {
 		o.Close()
 		return nil, err
@@ -89,16 +89,17 @@ func newOperator(cfg Config) (*Operator, error) {
 	return o, nil
 }
 
-// searchTimeout bounds the search of those who do not search again.
+// searchTimeout bounds the search of those who do not search again, until a master has
+// taken them in.
 const searchTimeout = 10 * time.Second
 
 // reach tries all masters once, until enter succeeds with one.
-func (o *Operator) reach(ctx context.Context, enter func(contact) error) error {
+func (o *Operator) reach(ctx context.Context, enter func(context.Context, contact) error) error {
 	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
 	defer cancel()
 	s := o.search(ctx)
 	defer s.end()
-	return s.round(ctx, true, enter)
+	return s.round(ctx, true, func(to contact) error { return enter(ctx, to) })
 }
 
 // enter declares the operator over a new connection to a master. watch, if not nil, hears
@@ -232,6 +233,9 @@ func (o *Operator) Masters(ctx context.Context) ([]wire.MasterInfo, error) {
 	var page wire.MastersPage
 	if err := json.Unmarshal(text, &page); err != nil {
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the list of masters: %v", err)}
+	}
+	if len(page.Masters) == 0 {
+		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the master lists not even itself"}
 	}
 	return page.Masters, nil
 }

@@ -53,7 +53,7 @@ func Watch(ctx context.Context, cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{op: op, updates: watched{wake: make(chan struct{}, 1)}}
 	var talk *watchTalk
-	err = op.reach(ctx, func(to contact) (err error) {
+	err = op.reach(ctx, func(ctx context.Context, to contact) (err error) {
 		talk, err = w.enter(ctx, to)
 		return err
 	})

@@ -32,7 +32,7 @@ func (e *dialError) Unwrap() []error { return []error{e.alone, e.reason} }
 
 func unreachable(where string, err error) *dialError {
 	return &dialError{&wire.Error{
-		Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", where, err),
+		Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("connect to the master at %s: %v", where, plain(err)),
 		Hint: hintOf(err, "check that it runs and that --master names it"),
 	}, where, err}
 }

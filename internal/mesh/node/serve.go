@@ -163,6 +163,9 @@ func (c *core) serve(ctx context.Context, p *peer, l *peerLink) error {
 			}
 		case wire.EventDeclared:
 			if d, err := wire.DecodeDeclared(msg.Body); err == nil && d.Meshctl != nil && !l.meshctl() {
+				if e := misnamed(d.Meshctl, l.peer); e != nil {
+					return e
+				}
 				late := l.peer
 				late.Meshctl = d.Meshctl
 				claims, denied := c.admit(late)

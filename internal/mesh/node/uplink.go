@@ -239,7 +239,7 @@ func (c *core) declareAt(ctx context.Context, to contact, d wire.Declare) (wire.
 		case errors.Is(err, link.ErrClosed):
 			return wire.Declared{}, keyMismatch("the master closed the connection instead of accepting; its keys are probably others")
 		case err != nil:
-			return wire.Declared{}, &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("the master does not answer: %v", err)}
+			return wire.Declared{}, &wire.Error{Code: wire.CodeUnreachable, Temporary: true, Message: fmt.Sprintf("the master does not answer the declaration: %v", plain(err))}
 		}
 		switch msg.Event {
 		case wire.EventDeclared:

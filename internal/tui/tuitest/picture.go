@@ -66,7 +66,7 @@ func Hostile(seed uint64) *inspect.Picture {
 		g.p.Schema = nil
 	}
 	if g.IntN(3) == 0 {
-		g.p.Status = inspect.Status{Reason: g.text("gone")}
+		g.p.Status = inspect.Status{Master: g.text("m:4000"), Reason: g.text("gone")}
 	}
 	return g.p
 }

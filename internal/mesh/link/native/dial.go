@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -63,11 +64,11 @@ func Dial(ctx context.Context, addr string, cfg Config) (link.Link, error) {
 			return nil, fmt.Errorf("%w: it answers %s", link.ErrRefused, resp.Status)
 		}
 		return nil, fmt.Errorf("%w: it answers %s", ErrNotServed, resp.Status)
-	case err != nil && ctx.Err() == nil && connected.Load():
+	case err != nil && connected.Load() && ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
+	case err != nil && connected.Load() && !errors.Is(err, os.ErrDeadlineExceeded):
 		// A JavaScript server drops upgrades that it does not know without an answer.
 		return nil, fmt.Errorf("%w: %w", ErrNotServed, err)
-	case err != nil && ctx.Err() != nil && connected.Load():
-		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", link.ErrUnreachable, err)
 	}
