@@ -82,7 +82,7 @@ exit-codes.`,
 	only := f.StringSlice("only", nil, "`variants` that a broadcast goes to")
 	exclude := f.StringSlice("exclude", nil, "`variants` that a broadcast does not go to")
 	expect := f.String("expect", "all", "how many variants of a broadcast have to answer: all, `N` or P%")
-	wait := f.String("wait", "", "what to wait for of a queued command: `stored` or done")
+	wait := f.String("wait", "", "`what` to wait for of a queued command: stored or done")
 	f.StringVar(&opts.key, "key", "", "`name` of the job; one that was accepted before is dropped (default: a new one for each call)")
 	output := addFormat(cmd, "how to print the result", "", formatJSON, formatYAML, formatRaw, formatTable)
 	cmd.ValidArgsFunction = completeTarget(app, 0)

@@ -188,6 +188,10 @@ func meshHint(code wire.Code) string {
 		return "meshctl explain FROM WORKER.COMMAND shows the rules"
 	case wire.CodeTimeout:
 		return "--timeout gives it more time"
+	case wire.CodeOverloaded:
+		return "send more slowly; meshctl queue ls and meshctl top show where it piles up"
+	case wire.CodeUnavailable:
+		return "send it again later; the node's log and /readyz say what is the matter with its store"
 	case wire.CodeUnreachable:
 		return "is the master running (meshctl serve-master), and is --master right?"
 	case wire.CodeKeyMismatch:

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/meshctl/meshctl/internal/config"
@@ -171,7 +173,11 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 	})
 	g.Go(func() error {
 		defer stop()
-		return n.Run(nodeCtx)
+		err := n.Run(nodeCtx)
+		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "listen" {
+			return &hinted{err, "is another node running? Give another --mesh-port, or 0 for a free one"}
+		}
+		return err
 	})
 	return g.Wait()
 }

@@ -117,11 +117,7 @@ func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) erro
 	}
 	rows := make([][]string, len(masters))
 	for i, m := range masters {
-		address := strconv.Itoa(m.Port)
-		if m.IP != "" {
-			address = net.JoinHostPort(m.IP, address)
-		}
-		rows[i] = []string{m.ID, address, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
+		rows[i] = []string{m.ID, net.JoinHostPort(m.IP, strconv.Itoa(m.Port)), m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
 	}
 	if err := writeTable(opts.app.Out, []string{"MASTER", "ADDRESS", "STATE", "NODES", "SCHEMA", "VERSION", "UP"}, rows); err != nil {
 		return err

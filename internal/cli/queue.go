@@ -144,10 +144,18 @@ func (opts *queueOptions) failed(answers []queueAnswer) error {
 			}
 		}
 	}
-	if bad == len(answers) {
-		return answers[0].Error
+	switch first := answers[0]; {
+	case bad < len(answers):
+		return nil
+	case first.Error.Code == wire.CodeUnknownCommand:
+		return &hinted{first.Error, queuesHint(first.Worker)}
+	default:
+		return first.Error
 	}
-	return nil
+}
+
+func queuesHint(worker string) string {
+	return fmt.Sprintf("meshctl queue ls %s shows the queues that there are", printable(worker))
 }
 
 func newCmdQueueList(app *App) *cobra.Command {
@@ -191,11 +199,17 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 			}
 		}
 	}
+	if command != "" && len(rows) == 0 {
+		return &hinted{
+			&wire.Error{Code: wire.CodeUnknownCommand, Message: fmt.Sprintf("no node that is meant has a queue for %s.%s", opts.worker, command)},
+			"a command is queued with queued: true in the schema; " + queuesHint(opts.worker),
+		}
+	}
 	if opts.output != formatTable {
 		return writeValue(opts.app.Out, map[string]any{"queues": rows}, opts.output)
 	}
 	if len(rows) == 0 {
-		opts.app.notice("no node has such a queue; a command is queued with queued: true in the schema")
+		opts.app.notice("there are no queues; a command is queued with queued: true in the schema")
 		return nil
 	}
 	table := make([][]string, len(rows))

@@ -105,7 +105,7 @@ func (opts *queueOptions) act(ctx context.Context, r wire.QueueRequest, done str
 	case bad:
 		return &reported{code: codePartial, message: "not every node could do it"}
 	case len(opts.ids) > 0 && total == 0:
-		return &reported{code: codeFailure, message: "no node has such a dead letter"}
+		return &reported{code: codeFailure, message: "no node has such a dead letter (meshctl queue dead ls shows them)"}
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func newCmdQueueDrain(app *App) *cobra.Command {
 		Short: "Take no more requests into a queue, and wait until it is empty",
 		Long: `Close a queue: nodes refuse new requests for it, and work off what is there. Ends when
 it is empty, or with exit code 5 after --timeout. The queue stays closed until
---resume, or until the node starts again.`,
+--resume: in Redis for everybody, otherwise no longer than until the node starts again.`,
 		Example: "  meshctl queue drain mailer.send --timeout 5m\n  meshctl queue drain mailer.send --resume",
 		Args:    exactArgs(1),
 	}, runQueueDrain, func(cmd *cobra.Command, opts *queueOptions) {
@@ -187,7 +187,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 			return 0, nil
 		}
 		if time.Now().After(end) {
-			return left, &wire.Error{Code: wire.CodeTimeout, Message: strconv.Itoa(left) + " requests are left in the queue, which takes no more"}
+			return left, &wire.Error{Code: wire.CodeTimeout, Message: strconv.Itoa(left) + " requests are left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
 		}
 		if !pause.For(ctx, 200*time.Millisecond) {
 			return left, context.Cause(ctx)

@@ -275,6 +275,9 @@ func checkMeshName(text string) error { return schema.ValidWorker(text) }
 // checkMaster accepts HOST[:PORT], and several with commas between.
 func checkMaster(text string) error {
 	entries, err := node.SplitMasters(text)
+	if bad := (*wire.Error)(nil); errors.As(err, &bad) {
+		return fmt.Errorf("%s; %s", bad.Message, bad.Hint) // its code tells nothing here
+	}
 	if err != nil {
 		return err
 	}

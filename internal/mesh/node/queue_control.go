@@ -80,7 +80,7 @@ func (qs *queues) control(ctx context.Context, r wire.QueueRequest) (*wire.Queue
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("queues know no operation %q", r.Op)}
 	}
 	if errors.Is(err, queue.ErrUnavailable) {
-		err = putError(err)
+		err = &wire.Error{Code: wire.CodeUnavailable, Message: err.Error(), Temporary: true}
 	}
 	if err != nil {
 		return nil, err

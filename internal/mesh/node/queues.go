@@ -177,7 +177,7 @@ func putError(err error) *wire.Error {
 	case errors.Is(err, queue.ErrFull):
 		return &wire.Error{Code: wire.CodeOverloaded, Message: "the queue is full", Temporary: true, Hint: "send more slowly, or raise max_depth in the schema or --queue-depth"}
 	case errors.Is(err, queue.ErrClosed):
-		return &wire.Error{Code: wire.CodeNoVariant, Message: "the queue takes no more requests: the node is leaving, or the queue is drained", Temporary: true}
+		return &wire.Error{Code: wire.CodeNoVariant, Message: "the queue takes no more requests: the node is leaving, or the queue is drained (meshctl queue drain --resume opens it)", Temporary: true}
 	case errors.Is(err, queue.ErrUnavailable):
 		return &wire.Error{Code: wire.CodeUnavailable, Message: "the request cannot be stored, so it was not accepted: " + err.Error(), Hint: "try again when the node's /readyz says that it is ready"}
 	}

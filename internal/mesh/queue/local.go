@@ -398,8 +398,7 @@ func (q *local) finish(ctx context.Context, e *entry, result json.RawMessage, er
 		e.state.Attempts--
 		e.state.Redelivered = true
 		final = false
-	case e.item.Once:
-		q.stats.Failed++
+	case e.item.Once: // its caller is told, and nothing is kept
 	case e.state.Attempts <= q.o.Retries && (ctx.Err() == nil):
 		q.stats.Retries++
 		e.state.Error = clipError(err)

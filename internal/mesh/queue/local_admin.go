@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -149,7 +148,7 @@ func (q *local) Purge(context.Context) (int, error) {
 	q.ready.entries, q.later.entries = nil, nil
 	q.mu.Unlock()
 	for _, e := range gone {
-		q.settled(e, nil, fmt.Errorf("purged: %w", ErrClosed))
+		q.settled(e, nil, ErrPurged)
 	}
 	return len(gone), q.writeAll(changes)
 }

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 var (
@@ -19,6 +21,8 @@ var (
 	// ErrClosed says that the queue takes no more items: Run has ended, or SetClosed
 	// has closed it. The item was not taken.
 	ErrClosed = errors.New("queue closed")
+	// ErrPurged says that an operator removed the item before its turn came. It is a *wire.Error.
+	ErrPurged error = &wire.Error{Code: wire.CodeCanceled, Message: "the request was removed from its queue (meshctl queue purge) before its turn came"}
 	// ErrUnavailable says that the store cannot be used at present. The item was
 	// not accepted; it may be there all the same when the store was lost in that moment.
 	ErrUnavailable = errors.New("queue store unavailable")
@@ -187,7 +191,7 @@ type Queue interface {
 	// Bury removes dead letters for good, otherwise like Revive.
 	Bury(ctx context.Context, ids ...string) (int, error)
 	// Purge removes all items that wait. It gives their number. Those who wait for their outcome
-	// are told ErrClosed.
+	// are told ErrPurged.
 	Purge(ctx context.Context) (int, error)
 }
 

@@ -291,11 +291,8 @@ type result struct {
 	Error  string          `json:"error,omitempty"`
 }
 
-// The codes of outcomes that are no *wire.Error.
-const (
-	codeExpired wire.Code = "@expired"
-	codeClosed  wire.Code = "@closed"
-)
+// codeExpired is the code of ErrExpired, which is no *wire.Error.
+const codeExpired wire.Code = "@expired"
 
 func (s *Redis) channel(instance string) string {
 	return "meshctl:" + s.cfg.Mesh + ":outcomes:" + instance
@@ -316,8 +313,6 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 	case err == nil:
 	case errors.Is(err, ErrExpired):
 		r.Code = codeExpired
-	case errors.Is(err, ErrClosed):
-		r.Code = codeClosed
 	case errors.As(err, &e):
 		r.Code, r.Error = e.Code, e.Message
 	default:
@@ -376,8 +371,6 @@ func (s *Redis) outcome(ctx context.Context, sealed string) {
 		q.o.Settled(r.ID, r.Result, nil)
 	case codeExpired:
 		q.o.Settled(r.ID, nil, ErrExpired)
-	case codeClosed:
-		q.o.Settled(r.ID, nil, ErrClosed)
 	default:
 		q.o.Settled(r.ID, nil, &wire.Error{Code: r.Code, Message: r.Error})
 	}

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -264,7 +263,7 @@ func (q *redisQueue) Purge(ctx context.Context) (n int, err error) {
 			}
 			removed++
 			if item, err := q.s.open(ctx, sealed); err == nil {
-				q.s.tell(ctx, q, item, nil, fmt.Errorf("purged: %w", ErrClosed))
+				q.s.tell(ctx, q, item, nil, ErrPurged)
 			}
 		}
 		q.changed()

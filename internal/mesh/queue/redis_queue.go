@@ -395,7 +395,7 @@ func (q *redisQueue) finish(ctx context.Context, c *claim, value json.RawMessage
 		q.stats.Expired++
 	case what == "retry":
 		q.stats.Retries++
-	default:
+	case what == "dead":
 		q.stats.Failed++
 	}
 	q.mu.Unlock()

@@ -171,7 +171,7 @@ func (c *checker) retryOn(m member, path string, idempotent bool) []string {
 			c.add(at, path, fmt.Sprintf("a request is not sent again on %q", clip(code)), instead)
 		case code == RetryPeerLost && !idempotent:
 			if !c.wire {
-				c.add(at, path, "on peer_lost the command may have run already", "idempotent: true beside retry, if running twice does no harm")
+				c.add(at, path, "on peer_lost the command may have run already: say idempotent: true beside retry, if running it twice does no harm", "")
 			}
 		default:
 			on = append(on, code)

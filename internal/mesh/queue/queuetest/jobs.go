@@ -112,7 +112,7 @@ func testOnce(t *testing.T, open Factory) {
 		t.Errorf("settled: %+v", o)
 	}
 	awaitEmpty(t, q)
-	if s := q.Stats(); s.Dead != 0 || s.Retries != 0 {
+	if s := q.Stats(); s.Dead != 0 || s.Retries != 0 || s.Failed != 0 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -223,7 +223,7 @@ func testPurge(t *testing.T, open Factory) {
 	if n, err := q.Purge(t.Context()); n != 2 || err != nil {
 		t.Errorf("Purge: %d, %v; want 2", n, err)
 	}
-	if o := receive(t, settled); o.id != waited.ID || !errors.Is(o.err, queue.ErrClosed) {
+	if o := receive(t, settled); o.id != waited.ID || !errors.Is(o.err, queue.ErrPurged) {
 		t.Errorf("settled: %+v", o)
 	}
 	if n := length(q); n != 1 {
