@@ -20,7 +20,7 @@ import (
 type Scenario struct {
 	Name  string
 	Shows string // what must hold, in a line
-	// Short is for CI, all scenarios together in three minutes on two cores; Long is
+	// Short is for CI, all scenarios together in two minutes on two cores; Long is
 	// what figures are published from.
 	Short, Long Size
 	// Run breaks things and measures. An error says that it could not be carried out, or,

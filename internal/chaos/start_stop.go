@@ -105,7 +105,11 @@ func runStartStop(ctx context.Context, lab *Lab, settle time.Duration, also func
 	report.Count("goroutines left", max(0, after.goroutines-before.goroutines))
 	report.Count("open files left", max(0, after.openFiles-before.openFiles))
 	report.Count("master's goroutines left", max(0, after.masterGoroutines-before.masterGoroutines-ofRuntime()))
-	report.Count("master's open files left", max(0, after.masterFiles-before.masterFiles))
+	if before.masterFiles > 0 {
+		report.Count("master's open files left", max(0, after.masterFiles-before.masterFiles))
+	} else {
+		report.Note("the master's open files cannot be counted here")
+	}
 	report.Count("processes left", len(after.processes))
 	report.Count("files left", len(after.files)-len(before.files))
 	report.Must(late == nil, "before: %+v; after: %+v", before, after)
