@@ -198,8 +198,8 @@ func (j *jobs) caller(i int) jobCallerConfig {
 	return cfg
 }
 
-// killAll kills one victim after another until all callers are done and most of the jobs as well, and each of them at
-// least once: victims are dealt like cards, so that none is left out for long.
+// killAll kills one victim after another until all callers are done and most of the jobs as well, or no more get done, and each
+// of them at least once: victims are dealt like cards, so that none is left out for long.
 func (j *jobs) killAll(ctx context.Context) error {
 	dice := j.lab.Dice("kills")
 	every := killEveryShort
@@ -207,14 +207,22 @@ func (j *jobs) killAll(ctx context.Context) error {
 		every = killEvery
 	}
 	var deck []*victim
+	least, since := j.lab.Size.Count, time.Now() // that waited, once all were accepted
 	for n := 0; ; n++ {
 		wait := every/2 + time.Duration(dice.Int64N(int64(every)))
 		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
 		sending := slices.ContainsFunc(j.victims, func(v *victim) bool { return v.kind == "caller" && !v.finished() })
-		if n >= len(j.victims) && !sending && j.waiting(ctx) <= j.lab.Size.Count/20 {
-			return nil
+		if n >= len(j.victims) && !sending {
+			if waiting := j.waiting(ctx); waiting < least {
+				least, since = waiting, time.Now()
+			}
+			if least <= j.lab.Size.Count/20 || time.Since(since) > cmp.Or(j.stuck, jobsStuck) {
+				return nil
+			}
+		} else {
+			since = time.Now()
 		}
 		if len(deck) == 0 {
 			for _, v := range j.victims {
