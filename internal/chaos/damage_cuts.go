@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -101,9 +100,8 @@ func (d *damageRun) reopen(ctx context.Context, variant string, file []byte, c c
 		return r, fmt.Errorf("%s: %w", c, err)
 	}
 	late := d.lab.Await("the queue to be empty", jobsStuck, func() bool {
-		queues, err := d.lab.Queues(ctx, d.master, "worker")
-		i := slices.IndexFunc(queues, func(q QueueState) bool { return q.Variant == variant })
-		return err == nil && i >= 0 && queues[i].Waiting+queues[i].Running == 0
+		queues, err := d.lab.Queues(ctx, d.master, "worker", variant)
+		return err == nil && len(queues) == 1 && queues[0].Waiting+queues[0].Running == 0
 	})
 	d.must(late == nil, "%s: %v", c, late)
 	dead, err := d.lab.DeadLetters(ctx, d.master, "worker.job", variant)

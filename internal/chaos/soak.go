@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/chaos/history"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/pause"
 )
 
@@ -147,19 +148,20 @@ func (s *soakRun) startCrowd(i int) (err error) {
 	return err
 }
 
-// present counts the nodes that the master names.
+// present counts the nodes that the master names; 0 when it does not.
 func (s *soakRun) present(ctx context.Context) int {
-	out, err := s.lab.Run(ctx, "ls", "--master", s.master.Addr, "-o", "json")
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	op, err := node.Connect(ctx, node.Config{Ring: s.lab.Ring, Master: s.master.Addr})
 	if err != nil {
 		return 0
 	}
-	var listed struct {
-		Nodes []json.RawMessage `json:"nodes"`
-	}
-	if json.Unmarshal(out, &listed) != nil {
+	defer op.Close()
+	nodes, err := op.Nodes(ctx)
+	if err != nil {
 		return 0
 	}
-	return len(listed.Nodes)
+	return len(nodes)
 }
 
 // churn kills crowds, while their nodes come and go by themselves, and samples memory once a second.
