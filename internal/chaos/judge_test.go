@@ -30,6 +30,24 @@ func judged(t *testing.T, r *Report, want string) {
 	}
 }
 
+func TestJobsJudge(t *testing.T) {
+	for want, change := range map[string]func(*jobs, *history.Jobs){
+		"":                             func(*jobs, *history.Jobs) {},
+		"99 of 100 jobs were accepted": func(_ *jobs, c *history.Jobs) { c.Accepted = 99 },
+		"a/1 was accepted and is lost": func(_ *jobs, c *history.Jobs) { c.Lost = []string{"a/1"} },
+		"not flagged":                  func(_ *jobs, c *history.Jobs) { c.Violations = []string{"a/1: the repetition is not flagged"} },
+		"51 repetitions are more than the kills explain, which is 50": func(_ *jobs, c *history.Jobs) { c.Again++ },
+		"no redis was killed": func(j *jobs, c *history.Jobs) { j.kills["redis"], c.Again = 0, 0 },
+	} {
+		j := &jobs{lab: &Lab{Size: Size{Count: 100}}, nodes: []string{"w1", "w2"}, kills: map[string]int{"node": 3, "redis": 1}}
+		came := history.Jobs{Accepted: 100, Done: 100, Again: 50}
+		change(j, &came)
+		var r Report
+		j.judge(&r, came)
+		judged(t, &r, want)
+	}
+}
+
 func TestMasterKillJudge(t *testing.T) {
 	for want, change := range map[string]func(*mesh50){
 		"": func(*mesh50) {},

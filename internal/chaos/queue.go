@@ -59,6 +59,7 @@ const (
 	queueLease = 2 * time.Second
 	jobCallers = 2
 	jobLanes   = 8 // of a caller, and one in order
+	jobsAtOnce = 5 // of a node, of both commands: what a kill interrupts
 
 	// killEvery is the mean time between kills in the long form; the short one has less time.
 	killEvery      = 2 * time.Second
@@ -108,9 +109,14 @@ func (j *jobs) run(ctx context.Context) (report Report, err error) {
 		return report, err
 	}
 	came, err := j.came()
-	if err != nil {
-		return report, err
+	if err == nil {
+		j.judge(&report, came)
 	}
+	return report, err
+}
+
+// judge reports what came of the jobs, and what of it may not be.
+func (j *jobs) judge(report *Report, came history.Jobs) {
 	report.Count("accepted", came.Accepted)
 	report.Count("lost", len(came.Lost))
 	report.Count("done again", came.Again)
@@ -126,10 +132,12 @@ func (j *jobs) run(ctx context.Context) (report Report, err error) {
 	for _, v := range came.Violations {
 		report.Must(false, "%s", v)
 	}
+	// A store that forgets what is done has all of it repeated after each kill.
+	most := 2 * jobsAtOnce * (j.kills["node"] + len(j.nodes)*j.kills["redis"])
+	report.Must(came.Again <= most, "%d repetitions are more than the kills explain, which is %d", came.Again, most)
 	for kind, n := range j.kills {
 		report.Must(n > 0, "no %s was killed", kind)
 	}
-	return report, nil
 }
 
 func (j *jobs) start() (err error) {
