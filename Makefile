@@ -46,7 +46,7 @@ bench: deps ## comparison with other systems into docs/performance.md; BENCH_FLA
 scale: ## the control plane with 10 to 10,000 nodes into docs/performance.md
 	cd bench && go run . -scale -out ../docs/performance.md
 
-chaos: build ## the long forms of meshctl chaos, about an hour and a half, into docs/reliability.md; CHAOS_FLAGS="soak" is one
+chaos: build ## the long forms of meshctl chaos, about an hour, into docs/reliability.md; CHAOS_FLAGS="soak" is one
 	go run ./test/chaos/publish -- $(CHAOS_FLAGS)
 
 interop: deps ## the tests with JavaScript peers, none skipped

@@ -26,8 +26,7 @@ func one(t *testing.T, ctx context.Context, s Scenario) (Result, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(tmp) })
-	t.Setenv("TMPDIR", tmp)
-	results, err := Run(ctx, Options{Scenarios: []Scenario{s}, Program: program, Seed: 1})
+	results, err := Run(ctx, Options{Scenarios: []Scenario{s}, Program: program, Dir: tmp, Seed: 1})
 	if err != nil {
 		if left, _ := os.ReadDir(tmp); len(left) > 0 {
 			t.Errorf("it left %v", left)
@@ -44,6 +43,7 @@ func one(t *testing.T, ctx context.Context, s Scenario) (Result, error) {
 
 // Nodes that keep their queues in memory lose jobs when they are killed: that is what the proof has to find.
 func TestLostJobsAreFound(t *testing.T) {
+	t.Parallel()
 	r, err := one(t, t.Context(), Scenario{Name: "sabotage", Short: Size{Count: 3000}, Run: func(ctx context.Context, lab *Lab) (Report, error) {
 		return (&jobs{
 			lab: lab, nodes: []string{"w1"}, rules: history.Rules{Ordered: inOrder},

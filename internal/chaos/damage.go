@@ -1,15 +1,16 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/chaos/history"
@@ -60,7 +61,15 @@ type damageRun struct {
 	master *Master
 	caller *Node
 	log    *history.Log // of what the caller and we do
-	sent   int
+	sent   atomic.Int64
+	mu     sync.Mutex // of report, while files are cut off
+}
+
+// must is Report.Must for several goroutines.
+func (d *damageRun) must(ok bool, format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.report.Must(ok, format, args...)
 }
 
 func (d *damageRun) start(context.Context) (err error) {
@@ -108,8 +117,7 @@ func (d *damageRun) linked(p *Process) error {
 
 // send sends one more job to a node, and gives its name once it is accepted.
 func (d *damageRun) send(ctx context.Context, variant string, fill int) (string, error) {
-	job := fmt.Sprintf("%s/%d", variant, d.sent)
-	d.sent++
+	job := fmt.Sprintf("%s/%d", variant, d.sent.Add(1))
 	payload, err := json.Marshal(jobPayload{Job: job, Fill: strings.Repeat("x", fill)})
 	if err != nil {
 		return "", err
@@ -139,7 +147,7 @@ func (d *damageRun) came(variant string, rules history.Rules) (history.Jobs, err
 	return history.CheckJobs(own, rules), nil
 }
 
-// done waits until all jobs that a node has accepted are done, and reports those that are not.
+// done waits until all jobs that a node has accepted are done.
 func (d *damageRun) done(p *Process, rules history.Rules) (came history.Jobs, err error) {
 	var failed error
 	// Those that have failed several times wait for up to a minute, give or take a third, before their next try.
@@ -149,25 +157,37 @@ func (d *damageRun) done(p *Process, rules history.Rules) (came history.Jobs, er
 		if came, failed = d.came(p.Name, rules); came.Done > best {
 			best, since = came.Done, time.Now()
 		}
-		return failed != nil || len(came.Lost) == 0 || time.Since(since) > patience || !pause.For(d.lab.ctx, 200*time.Millisecond)
+		return failed != nil || len(came.Lost) == 0 || time.Since(since) > patience || !pause.For(d.lab.ctx, 50*time.Millisecond)
 	})
-	if err := context.Cause(d.lab.ctx); err != nil {
+	return came, cmp.Or(context.Cause(d.lab.ctx), failed)
+}
+
+// end waits until all jobs that a node has accepted are done, ends it, which it has to do in order, and reports what may
+// not have come of them.
+func (d *damageRun) end(p *Process, rules history.Rules) (came history.Jobs, err error) {
+	if _, err := d.done(p, rules); err != nil {
+		return came, err
+	}
+	d.must(p.Running(), "%s has ended; see %s", p.Name, p.Log)
+	if err := p.Stop(joinLimit); err != nil {
+		return came, err
+	}
+	if came, err = d.came(p.Name, rules); err != nil {
 		return came, err
 	}
 	for _, job := range came.Lost {
-		d.report.Must(false, "%s was accepted and is lost", job)
+		d.must(false, "%s was accepted and is lost", job)
 	}
 	for _, v := range came.Violations {
-		d.report.Must(false, "%s", v)
+		d.must(false, "%s", v)
 	}
-	return came, failed
+	return came, nil
 }
 
-// logged reports unless the process is up and has logged what tells the reader what is wrong.
+// logged reports unless the process has logged what tells the reader what is wrong.
 func (d *damageRun) logged(p *Process, what string) error {
 	text, err := p.Logged()
-	d.report.Must(p.Running() && !crashed(text), "%s has ended; see %s", p.Name, p.Log)
-	d.report.Must(strings.Contains(text, what), "%s has not logged %q; see %s", p.Name, what, p.Log)
+	d.must(strings.Contains(text, what), "%s has not logged %q; see %s", p.Name, what, p.Log)
 	return err
 }
 
@@ -216,17 +236,14 @@ func (d *damageRun) killProgram(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	d.report.Must(refused == nil, "a job was refused while the program was killed: %v", refused)
-	came, err := d.done(p, history.Rules{Programs: []string{"a program"}})
+	came, err := d.end(p, history.Rules{Programs: []string{"a program"}})
 	if err != nil {
 		return err
 	}
 	d.report.Count("kills of a handler", kills)
 	d.report.Count("jobs meanwhile", came.Accepted)
 	d.report.Count("done again", came.Again)
-	if err := d.logged(p, "program ended"); err != nil {
-		return err
-	}
-	return p.Stop(joinLimit)
+	return d.logged(p, "program ended")
 }
 
 // program waits until a node's program is up, and not the one that was killed last, and gives its id.
@@ -298,14 +315,11 @@ func (d *damageRun) fillDisk(ctx context.Context) error {
 		return err == nil
 	})
 	d.report.Must(late == nil, "no job is accepted once there is room again: %v", err)
-	if _, err := d.done(p, history.Rules{}); err != nil {
+	if _, err := d.end(p, history.Rules{}); err != nil {
 		return err
 	}
 	d.report.Count("jobs on a full disk, all done later", accepted)
-	if err := d.logged(p, "queued commands can be stored again"); err != nil {
-		return err
-	}
-	return p.Stop(joinLimit)
+	return d.logged(p, "queued commands can be stored again")
 }
 
 // smallDisk is the beginning of a command line that mounts a disk of one megabyte, for itself alone, at the folder that
@@ -321,134 +335,4 @@ func smallDisk(ctx context.Context, dir string) []string {
 		}
 	}
 	return nil
-}
-
-// cutJobs is how many jobs lie in the file that is cut off, up to a fourth of them larger than a page.
-const cutJobs = 120
-
-// cutOff has nodes start with parts of a file that has jobs.
-func (d *damageRun) cutOff(ctx context.Context) error {
-	if err := d.gate(false); err != nil {
-		return err
-	}
-	p, err := d.lab.JoinProcess(d.master, "worker", "cut")
-	if err != nil {
-		return err
-	}
-	if err := d.linked(p); err != nil {
-		return err
-	}
-	dice := d.lab.Dice("cuts")
-	var jobs []string
-	for range cutJobs {
-		fill := dice.IntN(3000)
-		if dice.IntN(4) == 0 {
-			fill = dice.IntN(12_000)
-		}
-		job, err := d.send(ctx, p.Name, fill)
-		if err != nil {
-			return err
-		}
-		jobs = append(jobs, job)
-	}
-	p.Kill()
-	if err := d.gate(true); err != nil {
-		return err
-	}
-	file, err := os.ReadFile(filepath.Join(d.lab.Path("cut.data"), "queue.db"))
-	if err != nil {
-		return err
-	}
-	all := cuts(file, d.lab.Size.Count, dice)
-	total := cutResult{}
-	for n, c := range all {
-		d.lab.Doing("cut %d of %d: %s", n+1, len(all), c)
-		r, err := d.reopen(ctx, fmt.Sprintf("cut%d", n+1), file, c, jobs)
-		if err != nil {
-			return err
-		}
-		total.done, total.dead, total.missing = total.done+r.done, total.dead+r.dead, total.missing+r.missing
-	}
-	const intact = 2 // of the files: the whole one and the one without its unused end
-	d.report.Count("files cut off", len(all)-intact)
-	d.report.Count("jobs in them", (len(all)-intact)*len(jobs))
-	d.report.Count("done all the same", total.done-intact*len(jobs))
-	d.report.Count("dead letters", total.dead)
-	d.report.Count("missing, and logged", total.missing)
-	return nil
-}
-
-// cutResult is what became of the jobs of a file.
-type cutResult struct{ done, dead, missing int }
-
-// reopen starts a node with a part of the file, and judges what it makes of it.
-func (d *damageRun) reopen(ctx context.Context, variant string, file []byte, c cut, jobs []string) (r cutResult, err error) {
-	dir := d.lab.Path(variant + ".data")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return r, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "queue.db"), file[:c.size], 0o600); err != nil {
-		return r, err
-	}
-	p, err := d.lab.JoinProcess(d.master, "worker", variant, "--inspect-payloads")
-	if err != nil {
-		return r, err
-	}
-	if err := d.linked(p); err != nil {
-		return r, fmt.Errorf("%s: %w", c, err)
-	}
-	late := d.lab.Await("the queue to be empty", jobsStuck, func() bool {
-		queues, err := d.lab.Queues(ctx, d.master, "worker")
-		return err == nil && len(queues) == 1 && queues[0].Waiting+queues[0].Running == 0
-	})
-	d.report.Must(late == nil, "%s: %v", c, late)
-	dead, err := d.lab.DeadLetters(ctx, d.master, "worker.job", variant)
-	if err != nil {
-		return r, err
-	}
-	events, err := history.Read(d.lab.Path("handler.history"))
-	if err != nil {
-		return r, err
-	}
-	begun, ended := map[string]bool{}, map[string]bool{} // by the node before; here
-	for _, e := range events {
-		switch {
-		case e.Kind == history.Started && e.By == "cut":
-			begun[e.Job] = true
-		case e.Kind == history.Started && e.By == variant:
-			d.report.Must(e.Redelivered || !begun[e.Job], "%s: %s was begun before, and is not flagged", c, e.Job)
-		case e.Kind == history.Ended && e.By == variant:
-			d.report.Must(!ended[e.Job], "%s: %s was done twice", c, e.Job)
-			ended[e.Job] = true
-		}
-	}
-	buried := map[string]bool{}
-	for _, job := range dead {
-		buried[job] = true
-	}
-	for _, job := range jobs {
-		d.report.Must(!ended[job] || !buried[job], "%s: %s was done and is a dead letter", c, job)
-		switch {
-		case ended[job]:
-			r.done++
-		case buried[job]:
-			r.dead++
-		default:
-			r.missing++
-		}
-	}
-	d.report.Must(r.done+r.dead >= c.least(usedBytes(file), len(jobs)), "%s: of %d jobs only %d were done and %d are dead letters", c, len(jobs), r.done, r.dead)
-	text, err := p.Logged()
-	if err != nil {
-		return r, err
-	}
-	told := strings.Contains(text, `"level":"error"`) && (strings.Contains(text, "damaged") || strings.Contains(text, "empty file"))
-	d.report.Must(told == (c.size < usedBytes(file)), "%s: the log tells of damage: %v; see %s", c, told, p.Log)
-	_, err = d.send(ctx, variant, 100)
-	d.report.Must(err == nil, "%s: the node takes no further job: %v", c, err)
-	if _, err := d.done(p, history.Rules{}); err != nil {
-		return r, err
-	}
-	d.report.Must(p.Running() && !crashed(text), "%s: the node has ended; see %s", c, p.Log)
-	return r, p.Stop(joinLimit)
 }

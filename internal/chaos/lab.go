@@ -40,6 +40,7 @@ type Lab struct {
 	seed     uint64
 	scenario string
 	progress func(scenario, doing string)
+	starter  *starter
 
 	mu        sync.Mutex
 	processes []*Process
@@ -61,7 +62,7 @@ func newLab(ctx context.Context, o Options, s Scenario, size Size, dir string) (
 	}
 	return &Lab{
 		Dir: dir, Keys: keys, Ring: ring, Size: size, Long: o.Long,
-		ctx: ctx, program: o.Program, seed: o.Seed, scenario: s.Name, progress: o.Progress,
+		ctx: ctx, program: o.Program, seed: o.Seed, scenario: s.Name, progress: o.Progress, starter: newStarter(),
 	}, nil
 }
 
@@ -84,6 +85,37 @@ func (l *Lab) close() {
 	for i := len(cleanups) - 1; i >= 0; i-- {
 		cleanups[i]()
 	}
+	l.starter.close()
+}
+
+// accidents reports processes that have ended by themselves, unless they had done their work, and logs that have the
+// end of a process of Go that crashed.
+func (l *Lab) accidents(report *Report) error {
+	l.mu.Lock()
+	processes := slices.Clone(l.processes)
+	l.mu.Unlock()
+	for _, p := range processes {
+		if !p.Running() && p.err != nil && !p.told.Load() {
+			report.Must(false, "%s has ended by itself: %v; see %s", p.Name, p.err, p.Log)
+		}
+	}
+	logs, err := filepath.Glob(l.Path("*.log"))
+	if err != nil {
+		return err
+	}
+	for _, file := range logs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		report.Must(!crashed(string(text)), "a process has crashed; see %s", file)
+	}
+	return nil
+}
+
+// crashed tells whether a log has the end of a process of Go that crashed.
+func crashed(log string) bool {
+	return strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:")
 }
 
 // Defer has f called at the end of the scenario, after all processes and nodes have ended.

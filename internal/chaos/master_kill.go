@@ -29,6 +29,7 @@ func masterKill() Scenario {
 const (
 	masterKillNodes   = 50
 	masterKillCallers = 10 // of the nodes
+	answerers         = masterKillNodes - masterKillCallers
 
 	// convergeLimit is how long it may take; the short form runs beside other tests.
 	convergeLimit      = 2 * time.Second
@@ -52,10 +53,18 @@ type mesh50 struct {
 	master  *Master
 	all     []*Node
 	callers []*Node
+	kills   []masterKillSeen
+	links   []int // of each caller, at the end
 
 	dropped, calls atomic.Int64
 	mu             sync.Mutex
 	lost           []string
+}
+
+// masterKillSeen is one kill.
+type masterKillSeen struct {
+	took  time.Duration // from when the master listened again until all nodes were declared and it named all of them
+	calls int64         // while it was away
 }
 
 func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
@@ -69,7 +78,6 @@ func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
 	for _, caller := range m.callers {
 		wg.Go(func() { m.call(calling, caller) })
 	}
-	var took []time.Duration
 	limit, away := convergeLimit, awayLong
 	if !lab.Long {
 		limit, away = convergeLimitShort, awayShort
@@ -77,12 +85,11 @@ func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
 	dice := lab.Dice("kills")
 	for n := range lab.Size.Count {
 		lab.Doing("kill %d of %d", n+1, lab.Size.Count)
-		d, err := m.round(time.Duration(dice.Int64N(int64(away))))
+		k, err := m.round(time.Duration(dice.Int64N(int64(away))))
 		if err != nil {
 			return report, err
 		}
-		report.Must(d <= limit, "kill %d: converged %s after the master was back", n+1, d.Round(time.Millisecond))
-		took = append(took, d)
+		m.kills = append(m.kills, k)
 		pause.For(ctx, time.Duration(dice.IntN(500))*time.Millisecond)
 	}
 	stop()
@@ -90,10 +97,28 @@ func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return report, err
 	}
+	for _, c := range m.callers {
+		m.links = append(m.links, len(c.Peers()))
+	}
+	m.judge(&report, limit)
+	return report, nil
+}
+
+// judge reports what was seen, and what of it may not be.
+func (m *mesh50) judge(report *Report, limit time.Duration) {
+	var took []time.Duration
+	callsAway := int64(0)
+	for n, k := range m.kills {
+		report.Must(k.took <= limit, "kill %d: converged %s after the master was back", n+1, k.took.Round(time.Millisecond))
+		report.Must(k.calls > 0, "kill %d: no call came to an end while the master was away", n+1)
+		took = append(took, k.took)
+		callsAway += k.calls
+	}
 	slices.Sort(took)
 	report.Count("kills", len(took))
-	report.Count("nodes", len(m.all))
+	report.Count("nodes", masterKillNodes)
 	report.Count("calls", int(m.calls.Load()))
+	report.Count("of them while the master was away", int(callsAway))
 	report.Count("calls lost", len(m.lost))
 	report.Count("links dropped", int(m.dropped.Load()))
 	report.Took("median convergence", took[len(took)/2])
@@ -103,7 +128,9 @@ func runMasterKill(ctx context.Context, lab *Lab) (report Report, err error) {
 	}
 	report.Must(m.calls.Load() > 100, "only %d calls were made", m.calls.Load())
 	report.Must(m.dropped.Load() == 0, "%d links were dropped", m.dropped.Load())
-	return report, nil
+	for i, n := range m.links {
+		report.Must(n == answerers, "caller %d has %d links at the end, not %d", i, n, answerers)
+	}
 }
 
 // start starts the master and the nodes, and links them.
@@ -115,7 +142,6 @@ func (m *mesh50) start() (err error) {
 	if err != nil {
 		return err
 	}
-	answerers := masterKillNodes - masterKillCallers
 	for i := range masterKillNodes {
 		worker, variant := "answerer", fmt.Sprintf("b%d", i)
 		if i >= answerers {
@@ -154,27 +180,28 @@ func (m *mesh50) call(ctx context.Context, caller *Node) {
 	}
 }
 
-// round kills the master, leaves it away for some time, and gives how long it took from when it listened
-// again until all nodes were declared and it named all of them.
-func (m *mesh50) round(away time.Duration) (time.Duration, error) {
+// round kills the master, and leaves it away for some time.
+func (m *mesh50) round(away time.Duration) (k masterKillSeen, err error) {
 	m.master.Kill()
 	if err := m.lab.Await("all nodes to notice that the master is gone", joinLimit, func() bool {
 		return !slices.ContainsFunc(m.all, func(n *Node) bool { return n.Ready() })
 	}); err != nil {
-		return 0, err
+		return k, err
 	}
+	before := m.calls.Load()
 	pause.For(m.lab.ctx, away)
 	if err := m.master.Restart(); err != nil {
-		return 0, err
+		return k, err
 	}
 	back := time.Now()
+	k.calls = m.calls.Load() - before
 	if err := m.lab.Await("all nodes to be declared", joinLimit, func() bool {
 		return !slices.ContainsFunc(m.all, func(n *Node) bool { return !n.Ready() })
 	}); err != nil {
-		return 0, err
+		return k, err
 	}
 	var failed error
-	err := m.lab.Await("the master to name all nodes", joinLimit, func() bool {
+	err = m.lab.Await("the master to name all nodes", joinLimit, func() bool {
 		var named []wire.NodeInfo
 		named, failed = m.callers[0].Nodes(m.lab.ctx)
 		return failed != nil || len(named) == len(m.all)
@@ -182,5 +209,6 @@ func (m *mesh50) round(away time.Duration) (time.Duration, error) {
 	if err == nil {
 		err = failed
 	}
-	return time.Since(back), err
+	k.took = time.Since(back)
+	return k, err
 }

@@ -221,15 +221,12 @@ func (p *parted) run(ctx context.Context, w weaver) (h healed, err error) {
 	if !since.IsZero() {
 		h.took = max(since.Sub(at), time.Nanosecond)
 	}
-	for i, x := range p.processes {
-		text, err := x.Logged()
-		if err != nil {
-			return h, err
-		}
-		if i == 0 {
-			h.removed = strings.Count(text, `"msg":"node left"`)
-		}
-		h.lost += strings.Count(text, `"msg":"disconnected"`)
+	all, err := countLosses(p.processes)
+	if err != nil {
+		return h, err
+	}
+	h.removed, h.lost = all.nodes, all.links
+	for _, x := range p.processes {
 		if !x.Running() {
 			h.ended = x.Name
 		}

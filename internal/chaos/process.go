@@ -2,9 +2,12 @@ package chaos
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,9 +18,47 @@ type Process struct {
 	Log  string // the file with what it wrote to stdout and stderr
 
 	cmd   *exec.Cmd
+	told  atomic.Bool // to end
 	ended chan struct{}
 	err   error // how it ended, once ended is closed
 }
+
+// starter starts processes, all of them on one thread, until it is closed: where the system ends them with
+// whoever started them (endWithStarter), that is a thread, and those of Go come and go.
+type starter struct {
+	starts chan func()
+	closed chan struct{}
+}
+
+func newStarter() *starter {
+	s := &starter{make(chan func()), make(chan struct{})}
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		for {
+			select {
+			case start := <-s.starts:
+				start()
+			case <-s.closed:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *starter) start(cmd *exec.Cmd) error {
+	endWithStarter(cmd)
+	err := make(chan error, 1)
+	select {
+	case s.starts <- func() { err <- cmd.Start() }:
+		return <-err
+	case <-s.closed:
+		return errors.New("the scenario has ended")
+	}
+}
+
+// close ends the thread. Processes have ended before.
+func (s *starter) close() { close(s.closed) }
 
 func (l *Lab) start(name, program string, stdin []byte, args []string) (*Process, error) {
 	log, err := l.logFile(name)
@@ -33,7 +74,7 @@ func (l *Lab) start(name, program string, stdin []byte, args []string) (*Process
 	}
 	ownGroup(cmd)
 	p := &Process{Name: name, Log: log.Name(), cmd: cmd, ended: make(chan struct{})}
-	if err := cmd.Start(); err != nil {
+	if err := l.starter.start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
@@ -65,12 +106,14 @@ func (p *Process) Running() bool {
 // Kill kills the process, and with it what it has started in its group, with SIGKILL, and returns
 // when it has ended.
 func (p *Process) Kill() {
+	p.told.Store(true)
 	killGroup(p.cmd)
 	<-p.ended
 }
 
 // KillAlone kills the process with SIGKILL but not its children, and returns when it has ended.
 func (p *Process) KillAlone() {
+	p.told.Store(true)
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.ended
 }
@@ -78,6 +121,7 @@ func (p *Process) KillAlone() {
 // Stop asks the process to end in order and returns when it has, with an error when it did not within
 // limit, after which it is killed, or ended with another exit code than 0.
 func (p *Process) Stop(limit time.Duration) error {
+	p.told.Store(true)
 	if err := terminate(p.cmd.Process); err != nil && p.Running() {
 		return fmt.Errorf("stop %s: %w", p.Name, err)
 	}

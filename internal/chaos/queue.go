@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +59,7 @@ const (
 	queueLease = 2 * time.Second
 	jobCallers = 2
 	jobLanes   = 8 // of a caller, and one in order
+	jobsAtOnce = 5 // of a node, of both commands: what a kill interrupts
 
 	// killEvery is the mean time between kills in the long form; the short one has less time.
 	killEvery      = 2 * time.Second
@@ -101,10 +101,22 @@ func (j *jobs) run(ctx context.Context) (report Report, err error) {
 		return report, err
 	}
 	j.lab.Doing("all jobs are accepted; waiting for the rest to be done")
-	came, err := j.rest(ctx)
-	if err != nil {
+	if err := j.rest(ctx); err != nil {
 		return report, err
 	}
+	// What is done may still be repeated until it is out of the queues.
+	if err := emptyQueues(ctx, j.lab, j.master, "worker", 2*queueLease+joinLimit, &report); err != nil {
+		return report, err
+	}
+	came, err := j.came()
+	if err == nil {
+		j.judge(&report, came)
+	}
+	return report, err
+}
+
+// judge reports what came of the jobs, and what of it may not be.
+func (j *jobs) judge(report *Report, came history.Jobs) {
 	report.Count("accepted", came.Accepted)
 	report.Count("lost", len(came.Lost))
 	report.Count("done again", came.Again)
@@ -120,7 +132,12 @@ func (j *jobs) run(ctx context.Context) (report Report, err error) {
 	for _, v := range came.Violations {
 		report.Must(false, "%s", v)
 	}
-	return report, j.leftovers(ctx, &report)
+	// A store that forgets what is done has all of it repeated after each kill.
+	most := 2 * jobsAtOnce * (j.kills["node"] + len(j.nodes)*j.kills["redis"])
+	report.Must(came.Again <= most, "%d repetitions are more than the kills explain, which is %d", came.Again, most)
+	for kind, n := range j.kills {
+		report.Must(n > 0, "no %s was killed", kind)
+	}
 }
 
 func (j *jobs) start() (err error) {
@@ -134,10 +151,11 @@ func (j *jobs) start() (err error) {
 	if j.master, err = j.lab.StartMaster(fmt.Sprintf(jobsSchema, handler)); err != nil {
 		return err
 	}
-	j.kills = map[string]int{}
+	j.kills = map[string]int{"node": 0}
 	args := append([]string{"--log-level", "warn"}, j.args...)
 	if j.redis != nil {
 		args = append(args, "--redis", j.redis.URL(), "--queue-lease", queueLease.String())
+		j.kills["redis"] = 0
 		j.victims = append(j.victims, &victim{name: "redis", kind: "redis", process: j.redis.Process, start: func() (*Process, error) {
 			err := j.redis.Restart()
 			return j.redis.Process, err
@@ -188,8 +206,8 @@ func (j *jobs) caller(i int) jobCallerConfig {
 	return cfg
 }
 
-// killAll kills one victim after another until all callers are done and most of the jobs as well, and each of them at
-// least once: victims are dealt like cards, so that none is left out for long.
+// killAll kills one victim after another until all callers are done and most of the jobs as well, or no more get done, and each
+// of them at least once: victims are dealt like cards, so that none is left out for long.
 func (j *jobs) killAll(ctx context.Context) error {
 	dice := j.lab.Dice("kills")
 	every := killEveryShort
@@ -197,14 +215,22 @@ func (j *jobs) killAll(ctx context.Context) error {
 		every = killEvery
 	}
 	var deck []*victim
+	least, since := j.lab.Size.Count, time.Now() // that waited, once all were accepted
 	for n := 0; ; n++ {
 		wait := every/2 + time.Duration(dice.Int64N(int64(every)))
 		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
 		sending := slices.ContainsFunc(j.victims, func(v *victim) bool { return v.kind == "caller" && !v.finished() })
-		if n >= len(j.victims) && !sending && j.waiting(ctx) <= j.lab.Size.Count/20 {
-			return nil
+		if n >= len(j.victims) && !sending {
+			if waiting := j.waiting(ctx); waiting < least {
+				least, since = waiting, time.Now()
+			}
+			if least <= j.lab.Size.Count/20 || time.Since(since) > cmp.Or(j.stuck, jobsStuck) {
+				return nil
+			}
+		} else {
+			since = time.Now()
 		}
 		if len(deck) == 0 {
 			for _, v := range j.victims {
@@ -262,46 +288,34 @@ func (v *victim) finished() bool {
 	return v.over
 }
 
-// rest waits until everything accepted is done, or nothing more gets done, and judges.
-func (j *jobs) rest(ctx context.Context) (history.Jobs, error) {
+// rest waits until everything accepted is done, or nothing more gets done.
+func (j *jobs) rest(ctx context.Context) error {
 	best, since := -1, time.Now()
 	for {
 		begun := time.Now()
-		events, err := j.lab.Events()
+		came, err := j.came()
 		if err != nil {
-			return history.Jobs{}, err
+			return err
 		}
-		came := history.CheckJobs(events, j.rules)
 		if came.Done > best {
 			best, since = came.Done, time.Now()
 		}
 		if len(came.Lost) == 0 || time.Since(since) > cmp.Or(j.stuck, jobsStuck) {
-			return came, nil
+			return nil
 		}
 		if !pause.For(ctx, max(500*time.Millisecond, 5*time.Since(begun))) { // reading a long history is work
-			return came, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// leftovers sees that the queues are empty, and that no process has crashed by itself.
-func (j *jobs) leftovers(ctx context.Context, report *Report) error {
-	if err := emptyQueues(ctx, j.lab, j.master, "worker", 2*queueLease+joinLimit, report); err != nil {
-		return err
+// came judges what has come of the jobs so far.
+func (j *jobs) came() (history.Jobs, error) {
+	events, err := j.lab.Events()
+	if err != nil {
+		return history.Jobs{}, err
 	}
-	for _, v := range j.victims {
-		text, err := v.process.Logged()
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-		report.Must(!crashed(text), "%s has crashed; see %s", v.name, v.process.Log)
-	}
-	return nil
-}
-
-// crashed tells whether a log has the end of a process of Go that crashed.
-func crashed(log string) bool {
-	return strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:")
+	return history.CheckJobs(events, j.rules), nil
 }
 
 // emptyQueues reports when the queues of a worker do not get empty in time, or have dead letters.

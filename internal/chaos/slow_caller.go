@@ -15,13 +15,13 @@ import (
 	"github.com/meshctl/meshctl/internal/pause"
 )
 
-// slowCallerConfig configures the worker slow-caller: a node that calls quick.echo all the time, and
-// floods the slow worker from some time on.
+// slowCallerConfig configures the worker slow-caller: a node that calls quick.echo all the time once it has all its links,
+// and floods the slow worker from some time on.
 type slowCallerConfig struct {
 	membership
 	Variant string
-	Calls   string    // the file that each call is written to, a line of JSON
-	FloodAt time.Time // zero: never
+	Calls   string // the file that each call is written to, a line of JSON; made before the first one
+	Flood   string // the file with which the flood begins; "": never
 }
 
 // slowCall is one call. Its code is "" when it succeeded.
@@ -48,11 +48,6 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(cfg.Calls, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
 	nc.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	n, err := node.New(nc)
 	if err != nil {
@@ -63,9 +58,14 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(running) }()
-	c := &slowCalls{node: n, out: bufio.NewWriter(file)}
 	for len(n.Peers()) < slowNodes+quickNodes && pause.For(ctx, 5*time.Millisecond) {
 	}
+	file, err := os.OpenFile(cfg.Calls, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	c := &slowCalls{node: n, out: bufio.NewWriter(file)}
 	var wg sync.WaitGroup
 	for range quickLanes {
 		wg.Go(func() {
@@ -74,7 +74,7 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 			}
 		})
 	}
-	if !cfg.FloodAt.IsZero() && pause.For(ctx, time.Until(cfg.FloodAt)) {
+	if cfg.Flood != "" && awaitFile(ctx, cfg.Flood) {
 		payload := json.RawMessage(`"` + strings.Repeat("x", floodPayload-2) + `"`)
 		for range floodLanes {
 			wg.Go(func() {
@@ -91,6 +91,18 @@ func slowCaller(ctx context.Context, w WorkerIO) error {
 		err = flushed
 	}
 	return err
+}
+
+// awaitFile blocks until a file is there, and reports false when ctx ends before.
+func awaitFile(ctx context.Context, path string) bool {
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		if !pause.For(ctx, 5*time.Millisecond) {
+			return false
+		}
+	}
 }
 
 type slowCalls struct {

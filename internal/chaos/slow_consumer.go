@@ -24,17 +24,17 @@ import (
 // slowConsumer floods a node, at first while it reads all that comes, and then while it reads slowly: for half
 // of the time what it is sent comes through a throttled proxy, for the other half it is frozen again and again, for less than makes
 // it lost. So what calls to others take longer comes of its slowness, and not of the work of the flood.
-func slowConsumer() Scenario { return slowConsumerLimited(slowMemory, quickLimit) }
+func slowConsumer() Scenario { return slowConsumerLimited(slowRounds, slowMemory, quickLimit) }
 
 // slowConsumerLimited is the same with other limits.
-func slowConsumerLimited(memory int64, quick func(before time.Duration) time.Duration) Scenario {
+func slowConsumerLimited(rounds int, memory int64, quick func(before time.Duration) time.Duration) Scenario {
 	return Scenario{
 		Name:  "slow-consumer",
 		Shows: "a flooded node that reads slowly: memory within the limit, p99 of other calls at most twice what it was in the same flood before, overloads typed, nobody lost",
-		Short: Size{Time: 8 * time.Second},
+		Short: Size{Time: 6 * time.Second},
 		Long:  Size{Time: time.Minute},
 		Run: func(ctx context.Context, lab *Lab) (Report, error) {
-			return runSlowConsumer(ctx, lab, memory, quick)
+			return runSlowConsumer(ctx, lab, rounds, memory, quick)
 		},
 	}
 }
@@ -82,14 +82,14 @@ type slowMesh struct {
 // something else is slow now and then, a consumer that harms others does it each time.
 const slowRounds = 3
 
-func runSlowConsumer(ctx context.Context, lab *Lab, memory int64, limit func(before time.Duration) time.Duration) (report Report, err error) {
+func runSlowConsumer(ctx context.Context, lab *Lab, most int, memory int64, limit func(before time.Duration) time.Duration) (report Report, err error) {
 	m := &slowMesh{lab: lab, report: &report, limit: limit}
 	if err := m.start(); err != nil {
 		return report, err
 	}
 	var r *slowRound
 	rounds := 0
-	for again := true; again; again = rounds < slowRounds && len(r.tooSlow) > 0 {
+	for again := true; again; again = rounds < most && len(r.tooSlow) > 0 {
 		rounds++
 		if r, err = m.round(ctx, rounds); err != nil {
 			return report, err
@@ -150,15 +150,13 @@ type slowRound struct {
 // round starts callers, and floods the slow node after a while.
 func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 	lab, baseline := m.lab, m.lab.Size.Time/2
-	const starting = 2 * time.Second
-	floodAt := time.Now().Add(starting + baseline)
-	slowAt := floodAt.Add(baseline)
 	callers := map[string]*Process{}
 	calls := func(name string) string { return lab.Path(fmt.Sprintf("%s%d.calls", name, number)) }
+	flood := fmt.Sprintf("flood%d", number)
 	for _, name := range slowCallers() {
 		cfg := slowCallerConfig{membership: membership{m.master.Addr, slowSchema}, Variant: fmt.Sprint(name, number), Calls: calls(name)}
 		if name == flooder {
-			cfg.FloodAt = floodAt
+			cfg.Flood = lab.Path(flood)
 		}
 		p, err := lab.Worker(name, "slow-caller", cfg)
 		if err != nil {
@@ -166,15 +164,26 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 		}
 		callers[name] = p
 	}
+	if err := lab.Await("the callers to be linked", joinLimit, func() bool {
+		return !slices.ContainsFunc(slowCallers(), func(name string) bool { _, err := os.Stat(calls(name)); return err != nil })
+	}); err != nil {
+		return nil, err
+	}
 	lab.Doing("round %d: before the flood", number)
-	pause.For(ctx, time.Until(floodAt))
+	begun := time.Now()
+	pause.For(ctx, baseline)
 	memory := newMemory(append(slices.Collect(maps.Values(callers)), m.processes...))
 	measuring, stop := context.WithCancel(ctx)
 	measured := make(chan error, 1)
 	go func() { measured <- memory.follow(measuring) }()
 	lab.Doing("round %d: the flood, while all read what they get", number)
-	pause.For(ctx, time.Until(slowAt))
-
+	floodAt := time.Now()
+	if _, err := lab.Write(flood, ""); err != nil {
+		stop()
+		return nil, err
+	}
+	pause.For(ctx, baseline)
+	slowAt := time.Now()
 	lostBefore, err := m.lost() // by callers of the round before, which have left
 	if err == nil {
 		err = m.slowDown(ctx)
@@ -197,7 +206,7 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := r.judge(name, made, []time.Time{floodAt.Add(-baseline), floodAt, slowAt, over}, m.limit); err != nil {
+		if err := r.judge(name, made, []time.Time{begun, floodAt, slowAt, over}, m.limit); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/chaos/history"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/pause"
 )
 
@@ -19,7 +20,7 @@ func soak() Scenario {
 	return Scenario{
 		Name:  "soak",
 		Shows: "50 nodes that come, go and are killed, under calls, jobs and broadcasts: memory flat (last third at most 10% above the second), calls to those that stay never fail",
-		Short: Size{Time: 15 * time.Second},
+		Short: Size{Time: 10 * time.Second},
 		Long:  Size{Time: 30 * time.Minute},
 		Run:   runSoak,
 	}
@@ -48,6 +49,9 @@ const (
 
 	// soakGrowth is what the memory may be more in the last third than in the second.
 	soakGrowth = 0.10
+	// soakDisturbed is the share of calls that may be lost with a node: they are made one after another, so that only
+	// one is under way to whoever dies.
+	soakDisturbed = 0.05
 	// soakMemory is what no process may come near, in any form.
 	soakMemory = 256 << 20
 )
@@ -73,6 +77,7 @@ func runSoak(ctx context.Context, lab *Lab) (report Report, err error) {
 	if err := s.churn(ctx); err != nil {
 		return report, err
 	}
+	s.whole(ctx, &report)
 	caller := s.steady[len(s.steady)-1]
 	if err := caller.Stop(joinLimit); err != nil {
 		return report, err
@@ -81,7 +86,8 @@ func runSoak(ctx context.Context, lab *Lab) (report Report, err error) {
 	if err := s.traffic(&report); err != nil {
 		return report, err
 	}
-	s.memory(&report)
+	judgeMemory(&report, s.samples, lab.Long)
+	_, _ = lab.Write("memory.csv", memoryTable(s.samples)) // for who looks into a kept folder
 	return report, emptyQueues(ctx, lab, s.master, "steady", joinLimit, &report)
 }
 
@@ -116,6 +122,17 @@ func (s *soakRun) start(ctx context.Context) (err error) {
 	return err
 }
 
+// whole reports unless at some moment exactly those nodes are listed that there are: who has come is, and who has
+// gone is not.
+func (s *soakRun) whole(ctx context.Context, report *Report) {
+	listed := 0
+	late := s.lab.Await("the master to list the nodes that there are", joinLimit, func() bool {
+		listed = s.present(ctx)
+		return listed == soakNodes
+	})
+	report.Must(late == nil, "the master lists %d nodes at the end, and there are %d", listed, soakNodes)
+}
+
 // startCrowd starts a process with its share of the nodes, under new names.
 func (s *soakRun) startCrowd(i int) (err error) {
 	s.started++
@@ -131,19 +148,20 @@ func (s *soakRun) startCrowd(i int) (err error) {
 	return err
 }
 
-// present counts the nodes that the master names.
+// present counts the nodes that the master names; 0 when it does not.
 func (s *soakRun) present(ctx context.Context) int {
-	out, err := s.lab.Run(ctx, "ls", "--master", s.master.Addr, "-o", "json")
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	op, err := node.Connect(ctx, node.Config{Ring: s.lab.Ring, Master: s.master.Addr})
 	if err != nil {
 		return 0
 	}
-	var listed struct {
-		Nodes []json.RawMessage `json:"nodes"`
-	}
-	if json.Unmarshal(out, &listed) != nil {
+	defer op.Close()
+	nodes, err := op.Nodes(ctx)
+	if err != nil {
 		return 0
 	}
-	return len(listed.Nodes)
+	return len(nodes)
 }
 
 // churn kills crowds, while their nodes come and go by themselves, and samples memory once a second.
@@ -220,19 +238,18 @@ func (s *soakRun) traffic(report *Report) error {
 	report.Count("broadcasts", stats.Broadcasts)
 	report.Count("other failures", missed)
 	report.Must(stats.Calls > 0 && stats.Jobs > 0 && stats.Broadcasts > 0, "there was no traffic of some kind: %+v", stats)
+	report.Must(float64(stats.Disturbed) <= soakDisturbed*float64(stats.Calls), "%d of %d calls were lost with a killed node, or found none", stats.Disturbed, stats.Calls)
 	return nil
 }
 
-// memory judges the samples. In the short form there are too few to judge growth.
-func (s *soakRun) memory(report *Report) {
+// soakWatched are the processes whose memory is judged.
+func soakWatched() []string { return []string{"master", "s1", "s2", "caller"} }
+
+// judgeMemory judges samples of bytes, by process. In the short form there are too few to judge growth.
+func judgeMemory(report *Report, samples map[string][]int64, long bool) {
 	const mib = 1 << 20
-	lines := []string{"process,second,bytes"}
-	names := []string{"master", "s1", "s2", "caller"}
-	for _, name := range names {
-		all := s.samples[name]
-		for i, bytes := range all {
-			lines = append(lines, fmt.Sprintf("%s,%d,%d", name, i+1, bytes))
-		}
+	for _, name := range soakWatched() {
+		all := samples[name]
 		if len(all) < 3 {
 			report.Must(false, "%s: only %d samples of its memory", name, len(all))
 			continue
@@ -242,11 +259,21 @@ func (s *soakRun) memory(report *Report) {
 		report.Measure(name+"'s memory", float64(last)/mib, "MiB")
 		report.Measure(name+"'s growth", 100*growth, "%")
 		report.Must(slices.Max(all) < soakMemory, "%s had %d MiB", name, slices.Max(all)/mib)
-		if s.lab.Long {
+		if long {
 			report.Must(growth <= soakGrowth, "%s grew by %.1f%% from the second third to the last", name, 100*growth)
 		}
 	}
-	_, _ = s.lab.Write("memory.csv", strings.Join(lines, "\n")+"\n") // for who looks into a kept folder
+}
+
+// memoryTable is the samples as CSV.
+func memoryTable(samples map[string][]int64) string {
+	lines := []string{"process,second,bytes"}
+	for _, name := range soakWatched() {
+		for i, bytes := range samples[name] {
+			lines = append(lines, fmt.Sprintf("%s,%d,%d", name, i+1, bytes))
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 func median(values []int64) int64 {

@@ -77,6 +77,11 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 		return report, err
 	}
 
+	// What did not work at once while all of them started is no loss.
+	before, err := countLosses(victims)
+	if err != nil {
+		return report, err
+	}
 	calling, stop := context.WithCancel(ctx)
 	defer stop()
 	calls := stoppedCalls{caller: caller}
@@ -96,21 +101,15 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 		return report, err
 	}
 
-	lost, left, masterless := 0, 0, 0
-	for i, p := range victims {
-		text, err := p.Logged()
-		if err != nil {
-			return report, err
-		}
+	for _, p := range victims {
 		report.Must(p.Running(), "%s has ended", p.Name)
-		if i == 0 {
-			left = strings.Count(text, `"msg":"node left"`)
-			continue
-		}
-		lost += strings.Count(text, `"msg":"disconnected"`)
-		masterless += strings.Count(text, `"msg":"not connected to the master"`)
 	}
-	lost += int(lostHere.Load())
+	after, err := countLosses(victims)
+	if err != nil {
+		return report, err
+	}
+	lost := after.links - before.links + int(lostHere.Load())
+	left, masterless := after.nodes-before.nodes, after.masters-before.masters
 	differs := view.differs(sch, names)
 	if lost+left+masterless > 0 && stall > stallLimit {
 		return report, fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
@@ -133,6 +132,26 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 		report.Must(false, "%s", f)
 	}
 	return report, nil
+}
+
+// losses is how often somebody was taken for lost, by all that processes have logged so far.
+type losses struct {
+	links   int // by nodes, each for itself
+	nodes   int // by the master
+	masters int // by nodes
+}
+
+func countLosses(processes []*Process) (n losses, err error) {
+	for _, p := range processes {
+		text, err := p.Logged()
+		if err != nil {
+			return n, err
+		}
+		n.links += strings.Count(text, `"msg":"disconnected"`)
+		n.nodes += strings.Count(text, `"msg":"node left"`)
+		n.masters += strings.Count(text, `"msg":"not connected to the master"`)
+	}
+	return n, nil
 }
 
 // freezeAtRandom freezes processes, one every half a second about, so that some are frozen at the same time.

@@ -5,39 +5,24 @@ package chaos
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 )
 
 // program is the built meshctl.
 var program string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "meshctl-chaos-test-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "meshctl")
-		if out, err := exec.Command("go", "build", "-o", program, "../../cmd/meshctl").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { meshtest.MainWithProgram(m, &program) }
 
 // must runs the short form of a scenario, and gives the result.
 func must(t *testing.T, verdict Verdict, s Scenario, scale float64) Result {
 	t.Helper()
-	t.Setenv("TMPDIR", t.TempDir()) // where the folders of those are that did not hold
-	results, err := Run(t.Context(), Options{Scenarios: []Scenario{s}, Scale: scale, Seed: 1, Program: program})
+	results, err := Run(t.Context(), Options{Scenarios: []Scenario{s}, Scale: scale, Seed: 1, Program: program, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +39,40 @@ func must(t *testing.T, verdict Verdict, s Scenario, scale float64) Result {
 
 // TestStoppedCanBreak has peers that are taken for lost after less than they are stopped.
 func TestStoppedCanBreak(t *testing.T) {
-	r := must(t, Broken, stoppedWith("--heartbeat", "500ms"), 0.25)
-	if lost, _ := r.Figure("links lost"); lost == 0 {
-		t.Error("no lost link was counted")
+	r := must(t, Broken, stoppedWith("--heartbeat", "500ms"), 0.5)
+	for _, what := range []string{"links lost", "nodes removed by the master", "times the master was lost"} {
+		if n, _ := r.Figure(what); n == 0 {
+			t.Errorf("0 %s were counted", what)
+		}
+	}
+}
+
+// TestStartStopCanBreak leaves something behind in each round.
+func TestStartStopCanBreak(t *testing.T) {
+	var files []*os.File
+	ended := make(chan struct{})
+	var goroutines sync.WaitGroup
+	defer func() {
+		close(ended)
+		goroutines.Wait()
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	r := must(t, Broken, startStopWith(100*time.Millisecond, func(lab *Lab) error {
+		goroutines.Go(func() { <-ended })
+		f, err := os.Create(lab.Path(fmt.Sprint("left", len(files))))
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		_, err = lab.Exec("left", "sh", "-c", "sleep 600; : "+lab.Dir)
+		return err
+	}), 0.12)
+	for what, least := range map[string]float64{"goroutines left": 3, "open files left": 3, "processes left": 3, "files left": 4} { // one is the log
+		if n, _ := r.Figure(what); n < least {
+			t.Errorf("%v %s, want %v at least", n, what, least)
+		}
 	}
 }
 
@@ -65,6 +81,7 @@ func TestPartitionByProxies(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has all of 127.0.0.0/8")
 	}
+	t.Parallel() // it waits most of the time
 	must(t, Held, partitionOver(proxies), 0.3)
 }
 
@@ -73,6 +90,7 @@ func TestPartitionCanBreak(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has all of 127.0.0.0/8")
 	}
+	t.Parallel()
 	r := must(t, Broken, partitionOver(func(lab *Lab) (weaver, error) {
 		w, err := proxies(lab)
 		weave := w.weave
@@ -95,10 +113,11 @@ func (f lateFabric) heal() error {
 	return nil
 }
 
-// TestSlowConsumerCanBreak allows nobody to become slower or larger.
+// TestSlowConsumerCanBreak allows no call to take any time and nobody to become larger, and measures twice.
 func TestSlowConsumerCanBreak(t *testing.T) {
-	r := must(t, Broken, slowConsumerLimited(1<<20, func(before time.Duration) time.Duration { return before / 100 }), 0.3)
-	if rounds, _ := r.Figure("rounds"); rounds != slowRounds {
+	t.Parallel()
+	r := must(t, Broken, slowConsumerLimited(2, 1<<20, func(time.Duration) time.Duration { return 0 }), 0.3)
+	if rounds, _ := r.Figure("rounds"); rounds != 2 {
 		t.Errorf("%v rounds were measured", rounds)
 	}
 	told := strings.Join(r.Violations, "\n")

@@ -50,12 +50,12 @@ show, what was measured, and the verdict:
   failed   the scenario could not be carried out; its folder is kept, too
   skipped  it cannot be carried out here, for the reason that is given
 
-The short form of all takes about three minutes, the long one about an hour. Random
+The short form of all takes about two minutes, the long one about an hour. Random
 choices go by --seed; how processes interleave does not, so that the same seed breaks
 the same things at about the same times.
 
 The exit code is 0 when all held or were skipped, and 1 when one did not. Ctrl-C ends
-everything that was started.`,
+everything that was started; on Linux, so does kill -9.`,
 		Example: `  meshctl chaos run
   meshctl chaos run queue-file --long
   meshctl chaos run master-kill --seed 7 --scale 0.5 -o json`,
@@ -63,7 +63,7 @@ everything that was started.`,
 	f := cmd.Flags()
 	f.BoolVar(&short, "short", false, "the short form (default)")
 	f.BoolVar(&opts.long, "long", false, "the long form")
-	f.Uint64Var(&opts.run.Seed, "seed", 0, "seed of everything that is random; 0 draws one (`number`)")
+	f.Uint64Var(&opts.run.Seed, "seed", 0, "`number` that everything random goes by; 0 draws one")
 	f.Float64Var(&opts.run.Scale, "scale", 1, "`factor` for the number of jobs, kills and seconds")
 	opts.as = addFormat(cmd, "how to print it", formatTable, formatJSON, formatTable)
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -12,11 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/meshctl/meshctl/internal/chaos"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
@@ -25,22 +25,7 @@ import (
 // binary is the built meshctl.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "meshctl-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "meshctl")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/meshctl").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { meshtest.MainWithProgram(m, &binary) }
 
 // figures are what a run must have measured besides its verdict, so that none holds because
 // nothing happened: at least so much.
@@ -49,7 +34,7 @@ func figures(scenario string) map[string]float64 {
 		"queue-file":    {"accepted": 5000, "kills of nodes": 1, "kills of callers": 1},
 		"queue-redis":   {"accepted": 4000, "kills of nodes": 1, "kills of callers": 1, "kills of redis-server": 1},
 		"damage":        {"kills of a handler": 4, "jobs meanwhile": 10, "files cut off": 14, "jobs in them": 14 * 120},
-		"master-kill":   {"kills": 3, "nodes": 50, "calls": 100},
+		"master-kill":   {"kills": 3, "nodes": 50, "calls": 100, "of them while the master was away": 1},
 		"start-stop":    {"starts": 50, "of them killed": 3},
 		"stopped":       {"stops": 12, "calls": 100},
 		"partition":     {"links": 60},
@@ -58,13 +43,29 @@ func figures(scenario string) map[string]float64 {
 	}[scenario]
 }
 
-// zero are figures that must be 0.
-var zero = []string{"lost", "calls lost", "links dropped", "goroutines left", "open files left", "master's goroutines left", "processes left", "files left", "other failures",
-	"links lost", "nodes removed by the master", "times the master was lost", "calls failed", "not whole after 5s"}
+// zeros are figures that must have been measured, and be 0.
+func zeros(scenario string) []string {
+	return map[string][]string{
+		"queue-file":    {"lost"},
+		"queue-redis":   {"lost"},
+		"master-kill":   {"calls lost", "links dropped"},
+		"start-stop":    {"goroutines left", "open files left", "master's goroutines left", "processes left", "files left"},
+		"stopped":       {"links lost", "nodes removed by the master", "times the master was lost", "calls failed"},
+		"partition":     {"not whole after 5s"},
+		"slow-consumer": {"links lost"},
+		"soak":          {"other failures"},
+	}[scenario]
+}
+
+// waiting are scenarios that wait for most of the time and judge no times of a second or less: they run at the same time.
+var waiting = []string{"partition", "soak"}
 
 func TestScenarios(t *testing.T) {
 	for _, s := range chaos.Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
+			if slices.Contains(waiting, s.Name) {
+				t.Parallel()
+			}
 			tmp := shortTempDir(t)
 			r := run(t, tmp, s.Name)
 			t.Logf("%.0fs: %s", r.Seconds, r.Measured())
@@ -79,9 +80,9 @@ func TestScenarios(t *testing.T) {
 					t.Errorf("%s: %g, want %g at least", name, got, least)
 				}
 			}
-			for _, f := range r.Figures {
-				if slices.Contains(zero, f.Name) && f.Value != 0 {
-					t.Errorf("%s, but it held", f)
+			for _, name := range zeros(s.Name) {
+				if got, ok := r.Figure(name); !ok || got != 0 {
+					t.Errorf("%s: %g, and measured: %v, but it held", name, got, ok)
 				}
 			}
 			if left, _ := os.ReadDir(tmp); len(left) > 0 {
@@ -145,45 +146,86 @@ func shortTempDir(t *testing.T) string {
 // Ctrl-C ends a run with everything that it has started, and leaves no folder.
 func TestInterrupted(t *testing.T) {
 	tmp := shortTempDir(t)
-	cmd := exec.Command(binary, "chaos", "run", "soak")
-	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	processes := func() string {
-		// Those that were started have the folder in their command lines, or in their environment.
-		out, err := exec.Command("ps", "axeww", "-o", "pid,command").Output()
-		if err != nil {
-			t.Skipf("ps cannot list processes: %v", err)
-		}
-		var found []string
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, tmp+"/meshctl-chaos-") {
-				found = append(found, strings.TrimSpace(line)[:60])
-			}
-		}
-		return strings.Join(found, "\n")
-	}
-	meshtest.WaitFor(t, func() bool { return strings.Count(processes(), "\n") >= 4 }, func() string { return "processes to be started: " + processes() })
+	cmd, ended := begin(t, tmp, "soak", 5)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-ended:
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 130 {
-			t.Errorf("it ended with %v", err)
-		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("it did not end")
+	err := meshtest.Await(t, ended, "the run to end")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 130 {
+		t.Errorf("it ended with %v", err)
 	}
-	if left := processes(); left != "" {
-		t.Errorf("it left processes:\n%s", left)
+	if left := processesOf(t, tmp); len(left) > 0 {
+		t.Errorf("it left processes:\n%s", strings.Join(left, "\n"))
 	}
 	if left, _ := os.ReadDir(tmp); len(left) > 0 {
 		t.Errorf("it left %v", left)
 	}
+}
+
+// Nor does kill -9 leave any process behind: master, nodes with their programs, callers, redis-server where there is one, and
+// those that are frozen.
+func TestKilled(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux ends processes with whoever started them")
+	}
+	scenarios := map[string]int{"stopped": 7} // processes
+	if _, err := exec.LookPath("redis-server"); err == nil {
+		scenarios["queue-redis"] = 8
+	} else {
+		scenarios["queue-file"] = 5
+	}
+	for scenario, processes := range scenarios {
+		t.Run(scenario, func(t *testing.T) {
+			tmp := shortTempDir(t)
+			cmd, ended := begin(t, tmp, scenario, processes)
+			if scenario == "stopped" {
+				meshtest.WaitFor(t, func() bool {
+					return slices.ContainsFunc(processesOf(t, tmp), func(p string) bool { return strings.HasPrefix(p, "T") })
+				}, func() string { return "a process to be frozen" })
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			meshtest.Await(t, ended, "the run to end")
+			var left []string
+			meshtest.WaitFor(t, func() bool { left = processesOf(t, tmp); return len(left) == 0 }, func() string {
+				return "the end of\n" + strings.Join(left, "\n")
+			})
+		})
+	}
+}
+
+// begin runs a scenario in its long form until the test ends, and waits until it has started so many processes.
+func begin(t *testing.T, tmp, scenario string, processes int) (cmd *exec.Cmd, ended chan error) {
+	t.Helper()
+	cmd = exec.Command(binary, "chaos", "run", scenario, "--long")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended = make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	meshtest.WaitFor(t, func() bool { return len(processesOf(t, tmp)) >= processes }, func() string {
+		return fmt.Sprintf("%d processes to be started:\n%s", processes, strings.Join(processesOf(t, tmp), "\n"))
+	})
+	return cmd, ended
+}
+
+// processesOf are the states and ids of the processes of a run with this temporary folder: they have its folder in
+// their command lines or environments.
+func processesOf(t *testing.T, tmp string) (found []string) {
+	t.Helper()
+	out, err := exec.Command("ps", "axeww", "-o", "state,pid,command").Output()
+	if err != nil {
+		t.Skipf("ps cannot list processes: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, tmp+"/meshctl-chaos-") && !strings.HasPrefix(line, "Z") {
+			found = append(found, line[:min(len(line), 80)])
+		}
+	}
+	return found
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -18,22 +17,7 @@ import (
 // binary is the built meshctl.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "meshctl-e2e-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "meshctl")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/meshctl").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { meshtest.MainWithProgram(m, &binary) }
 
 // environ is what meshctl runs in: the keys of the tests, and nothing of the user's.
 func environ(dir string) []string {

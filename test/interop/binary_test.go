@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 )
 
 // builder builds the meshctl command once for all tests.
@@ -31,10 +33,7 @@ func (b *builder) build(t testing.TB) string {
 		if b.dir, b.err = os.MkdirTemp("", "meshctl-interop-"); b.err != nil {
 			return
 		}
-		b.path = filepath.Join(b.dir, "meshctl")
-		if out, err := exec.Command("go", "build", "-o", b.path, "../../cmd/meshctl").CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("build meshctl: %w\n%s", err, out)
-		}
+		b.path, b.err = meshtest.Program(b.dir)
 	})
 	if b.err != nil {
 		t.Fatal(b.err)

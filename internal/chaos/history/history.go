@@ -26,7 +26,6 @@ const (
 	Missed   Kind = "missed"   // a call failed
 	Started  Kind = "started"  // a handler was given a job
 	Ended    Kind = "ended"    // a handler has done it
-	Died     Kind = "died"     // a job became a dead letter
 	Killed   Kind = "killed"   // a process was killed
 	Up       Kind = "up"       // a process was started (again)
 )

@@ -29,10 +29,8 @@ type Rules struct {
 type Jobs struct {
 	Accepted int
 	Done     int // accepted, and a handler has ended it
-	Dead     int // accepted, and a dead letter
 	Again    int // deliveries beyond the first of a job
-	Most     int // deliveries of one job
-	// Lost are the accepted jobs that nobody has done and that are no dead letters.
+	// Lost are the accepted jobs that nobody has done.
 	Lost []string
 	// Violations are deliveries that may not have been.
 	Violations []string
@@ -41,7 +39,17 @@ type Jobs struct {
 // delivery is a job as a handler was given it.
 type delivery struct {
 	Event
-	ended bool
+	ended int64 // when; 0: nobody has
+}
+
+// kills are when each process was killed.
+type kills map[string][]int64
+
+// within tells whether one of the processes was killed between two times.
+func (k kills) within(from, to int64, processes ...string) bool {
+	return slices.ContainsFunc(processes, func(p string) bool {
+		return slices.ContainsFunc(k[p], func(at int64) bool { return from <= at && at <= to })
+	})
 }
 
 // CheckJobs decides what came of jobs. The history is in the order of time.
@@ -50,9 +58,8 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 		result    Jobs
 		accepted  = map[string]bool{}
 		sent      = map[string]bool{} // accepted or not
-		dead      = map[string]bool{}
 		delivered = map[string][]*delivery{}
-		killed    = map[string][]int64{} // when, by process
+		killed    = kills{}
 	)
 	for _, e := range events {
 		switch e.Kind {
@@ -60,8 +67,6 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 			accepted[e.Job], sent[e.Job] = true, true
 		case Sent:
 			sent[e.Job] = true
-		case Died:
-			dead[e.Job] = true
 		case Killed:
 			killed[e.By] = append(killed[e.By], e.At)
 		case Started:
@@ -69,7 +74,7 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 		case Ended:
 			for _, d := range slices.Backward(delivered[e.Job]) {
 				if d.By == e.By && d.Attempt == e.Attempt {
-					d.ended = true
+					d.ended = e.At
 					break
 				}
 			}
@@ -77,13 +82,9 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 	}
 	result.Accepted = len(accepted)
 	for job := range accepted {
-		done := slices.ContainsFunc(delivered[job], func(d *delivery) bool { return d.ended })
-		switch {
-		case done:
+		if slices.ContainsFunc(delivered[job], func(d *delivery) bool { return d.ended > 0 }) {
 			result.Done++
-		case dead[job]:
-			result.Dead++
-		default:
+		} else {
 			result.Lost = append(result.Lost, job)
 		}
 	}
@@ -91,7 +92,6 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 	for _, job := range slices.SortedFunc(maps.Keys(delivered), byNumber) {
 		ds := delivered[job]
 		result.Again += len(ds) - 1
-		result.Most = max(result.Most, len(ds))
 		if !sent[job] {
 			result.violate("%s was given to %s, and nobody has sent it", job, ds[0].By)
 		}
@@ -100,7 +100,7 @@ func CheckJobs(events []Event, rules Rules) Jobs {
 		}
 	}
 	if rules.Ordered != nil {
-		result.order(delivered, rules.Ordered)
+		result.order(delivered, killed, rules)
 	}
 	return result
 }
@@ -109,22 +109,31 @@ func (r *Jobs) violate(format string, args ...any) {
 	r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
 }
 
-// orphaned is how long the program of a killed node may still begin what it has in its pipe.
-const orphaned = 500 * time.Millisecond
+const (
+	// orphaned is how long the program of a killed node may still begin what it has in its pipe.
+	orphaned = 500 * time.Millisecond
+	// unstored is how long it may take on a busy machine until a store knows that a job is done, and away how long a
+	// store may be away after a kill.
+	unstored = 3 * time.Second
+	away     = 10 * time.Second
+)
 
 // repeated checks a delivery after another one of the same job: it has to say so, and to have a reason.
-func (r *Jobs) repeated(before, d *delivery, killed map[string][]int64, rules Rules) {
+func (r *Jobs) repeated(before, d *delivery, killed kills, rules Rules) {
 	apart := d.Time().Sub(before.Time())
 	what := fmt.Sprintf("%s, given to %s (try %d) and %s later to %s (try %d)", d.Job, before.By, before.Attempt, apart.Round(time.Millisecond), d.By, d.Attempt)
-	between := func(process string) bool {
-		return slices.ContainsFunc(killed[process], func(at int64) bool { return before.At-int64(orphaned) <= at && at <= d.At })
-	}
-	program := slices.ContainsFunc(rules.Programs, between)
+	from := before.At - int64(orphaned)
+	program := killed.within(from, d.At, rules.Programs...)
 	if d.Attempt <= before.Attempt || !d.Redelivered && !program {
 		r.violate("%s: the repetition is not flagged", what)
 	}
-	if !program && !between(before.By) && !slices.ContainsFunc(rules.Stores, between) {
+	done := min(d.At, before.ended+int64(unstored))
+	switch {
+	case !program && !killed.within(from, d.At, before.By) && !killed.within(from, d.At, rules.Stores...):
 		r.violate("%s: nobody was killed in between", what)
+	case before.ended > 0 && !killed.within(from, done, slices.Concat(rules.Programs, []string{before.By})...) &&
+		!killed.within(before.ended-int64(away), done, rules.Stores...):
+		r.violate("%s: it was done, and nobody was killed within %s", what, unstored)
 	}
 	if rules.Lease == 0 && before.By != d.By {
 		r.violate("%s: it left its node", what)
@@ -135,18 +144,26 @@ func (r *Jobs) repeated(before, d *delivery, killed map[string][]int64, rules Ru
 	}
 }
 
-// order checks that jobs of a lane began in the order in which they were sent. One whose first try did not
-// reach the handler waited beside the queue, and is not held to it.
-func (r *Jobs) order(delivered map[string][]*delivery, ordered func(string) bool) {
+// order checks that jobs of a lane began in the order in which they were sent, each when the one before it had ended.
+func (r *Jobs) order(delivered map[string][]*delivery, killed kills, rules Rules) {
 	lanes := map[string][]*delivery{}
 	for job, ds := range delivered {
-		if lane, _ := laneOf(job); ordered(lane) && ds[0].Attempt == 1 {
-			lanes[lane] = append(lanes[lane], ds[0])
+		if lane, _ := laneOf(job); rules.Ordered(lane) {
+			lanes[lane] = append(lanes[lane], ds...)
 		}
 	}
 	for _, lane := range slices.Sorted(maps.Keys(lanes)) {
 		ds := lanes[lane]
 		slices.SortFunc(ds, func(a, b *delivery) int { return cmp.Compare(a.At, b.At) })
+		for i := 1; i < len(ds); i++ {
+			a, b := ds[i-1], ds[i]
+			// What a killed node's program still does is no business of the next node.
+			if (a.ended == 0 || a.ended > b.At) && !killed.within(a.At-int64(orphaned), b.At, slices.Concat(rules.Programs, []string{a.By})...) {
+				r.violate("%s began before %s had ended", b.Job, a.Job)
+			}
+		}
+		// A job whose first try did not reach the handler waited beside the queue, as do all further tries.
+		ds = slices.DeleteFunc(ds, func(d *delivery) bool { return d != delivered[d.Job][0] || d.Attempt > 1 })
 		for i := 1; i < len(ds); i++ {
 			if byNumber(ds[i-1].Job, ds[i].Job) > 0 {
 				r.violate("%s began before %s, which was sent earlier", ds[i-1].Job, ds[i].Job)
