@@ -61,8 +61,8 @@ type Beats struct {
 }
 
 // NewHeartbeat watches a peer until ctx ends. Lost is called when nothing was heard for
-// between three quarters of silence and all of it, of which this process was not stopped
-// itself.
+// between three quarters of silence and all of it. That this process was stopped itself does not
+// count, however long it was; nor does that it was starved, until that is more than half of silence in sum.
 func NewHeartbeat(ctx context.Context, silence time.Duration, do Beats) *Heartbeat {
 	h := &Heartbeat{pulse: pulse{every: silence * 95 / 100 / beats, last: time.Now()}, do: do}
 	h.mu.Lock()
@@ -93,9 +93,9 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	heard, said := h.heard.Swap(false), h.said.Swap(false)
 	excused := h.do.Busy != nil && h.do.Busy()
-	if h.silentFor(time.Now(), heard || excused) == beats-1 {
+	heard, said := h.heard.Swap(false), h.said.Swap(false)
+	if h.lost(time.Now(), heard || excused) {
 		h.do.Lost()
 		return
 	}
@@ -112,23 +112,37 @@ func (h *Heartbeat) beat(ctx context.Context) {
 // right after a look counts for the next one, which is why one less has to do.
 const beats = 5
 
-// pulse counts the beats at which nothing was heard.
+// excusable is how many beats' time may pass that does not count: after that, all does.
+const excusable = 3
+
+// pulse measures for how long nothing was heard.
 type pulse struct {
 	every  time.Duration
-	last   time.Time
-	silent int
+	last   time.Time     // the last beat
+	silent time.Duration // what counts of the silence
+	excuse time.Duration // what does not
 }
 
-// silentFor is how many beats in a row nothing was heard. A beat that comes late says
-// more of this process, which was stopped or starved, than of the peer: what that sent may
-// not have been read yet, and it gets all of its time again.
-func (p *pulse) silentFor(now time.Time, heard bool) int {
-	late := now.Sub(p.last) > 2*p.every
+// lost notes a beat, and tells whether nothing was heard for too long.
+//
+// A beat that comes late says more of this process, which was stopped or starved, than of the
+// peer: its lateness does not count. Nor does the rest of it where it is late by more than a beat, as
+// what the peer sent may not have been read yet. But a machine that is merely busy is late again and
+// again, and would never notice anything: so that has an end. One stop is excused whole, however long.
+func (p *pulse) lost(now time.Time, heard bool) bool {
+	passed := now.Sub(p.last)
 	p.last = now
-	if heard || late {
-		p.silent = 0
-	} else {
-		p.silent++
+	if heard {
+		p.silent, p.excuse = 0, 0
+		return false
 	}
-	return p.silent
+	counts := passed
+	if p.excuse < excusable*p.every {
+		if counts = min(passed, p.every); passed > 2*p.every {
+			counts = 0
+		}
+	}
+	p.silent += counts
+	p.excuse += passed - counts
+	return p.silent >= (beats-1)*p.every
 }

@@ -2,6 +2,8 @@ package link
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -114,21 +116,108 @@ func TestEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAStoppedProcessAccusesNobody(t *testing.T) {
-	start := time.Now()
-	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
-	p := pulse{every: 600 * time.Millisecond, last: start}
-	for i, beat := range []struct {
-		at    float64
-		heard bool
-		want  int
-	}{
-		{0.6, true, 0}, {1.2, false, 1}, {1.8, false, 2}, {2.4, false, 3},
-		{9.0, false, 0}, // stopped meanwhile
-		{9.6, false, 1}, {10.4, false, 2}, {11.0, true, 0}, {11.6, false, 1},
+// TestLateBeatsPutOffTheLossOnlySoFar: a process on a busy machine gets to its beats late, again and
+// again. It takes that for what it is, and yet notices a peer that is silent for good.
+func TestLateBeatsPutOffTheLossOnlySoFar(t *testing.T) {
+	const ms = time.Millisecond
+	for name, late := range map[string]func(r *rand.Rand) time.Duration{
+		"300 ms":           func(*rand.Rand) time.Duration { return 300 * ms },
+		"569 ms":           func(*rand.Rand) time.Duration { return 569 * ms },
+		"600 ms":           func(*rand.Rand) time.Duration { return 600 * ms },
+		"800 ms":           func(*rand.Rand) time.Duration { return 800 * ms },
+		"300 to 800 ms":    func(r *rand.Rand) time.Duration { return 300*ms + upTo(r, 500*ms) },
+		"now and then":     func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(4)/3) * 700 * ms },
+		"every other beat": alternately(0, 700*ms),
+		"every third beat": alternately(0, 0, 700*ms),
 	} {
-		if got := p.silentFor(at(beat.at), beat.heard); got != beat.want {
-			t.Errorf("beat %d: silent for %d, want %d", i, got, beat.want)
+		for seed := range uint64(20) {
+			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dice := rand.New(rand.NewPCG(seed, 0)) // of the beats
+					var lost time.Time
+					ctx, cancel := context.WithCancel(t.Context())
+					h := NewHeartbeat(ctx, HeartbeatLAN, Beats{
+						Ask:  func() {},
+						Busy: func() bool { time.Sleep(late(dice)); return false },
+						Lost: func() { lost = time.Now() },
+					})
+					time.Sleep(upTo(rand.New(rand.NewPCG(seed, 1)), 2*time.Second))
+					h.Heard()
+					last := time.Now()
+					time.Sleep(time.Minute)
+					cancel()
+					time.Sleep(time.Second) // a beat that is late at present
+					synctest.Wait()
+					if took := lost.Sub(last); lost.IsZero() || took > HeartbeatLAN*5/2 || took < HeartbeatLAN*3/4 {
+						t.Errorf("lost after %s", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+func upTo(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }
+
+func alternately(of ...time.Duration) func(*rand.Rand) time.Duration {
+	n := 0
+	return func(*rand.Rand) time.Duration { n++; return of[n%len(of)] }
+}
+
+// TestBusyEndsKeepOneAnother: beats are late, and so are the signs of life of a peer that is stopped for a
+// second now and then.
+func TestBusyEndsKeepOneAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dice, others := rand.New(rand.NewPCG(29, 0)), rand.New(rand.NewPCG(29, 1))
+		ctx, cancel := context.WithCancel(t.Context())
+		h := NewHeartbeat(ctx, HeartbeatLAN, Beats{
+			Ask:  func() {},
+			Busy: func() bool { time.Sleep(upTo(dice, 800*time.Millisecond)); return false },
+			Lost: func() { t.Error("lost") },
+		})
+		for n := range 20_000 {
+			time.Sleep(570*time.Millisecond + upTo(others, 1000*time.Millisecond))
+			if n%4 == 0 {
+				time.Sleep(time.Second)
+			}
+			h.Heard()
+		}
+		cancel()
+		time.Sleep(time.Second) // a beat that is late at present
+	})
+}
+
+// TestAStoppedProcessAccusesNobody: wherever within the peer's silence it was stopped, and for however
+// long. What came meanwhile is read after the beat that is due then.
+func TestAStoppedProcessAccusesNobody(t *testing.T) {
+	const every = 570 * time.Millisecond
+	for silent := range beats - 1 {
+		for _, stopped := range []time.Duration{every + 1, time.Second, 10 * time.Second, time.Hour} {
+			now := time.Now()
+			p := pulse{every: every, last: now}
+			beat := func(after time.Duration, heard bool) bool {
+				now = now.Add(after)
+				return p.lost(now, heard)
+			}
+			for range silent {
+				if beat(every, false) {
+					t.Fatalf("lost within %d beats", silent)
+				}
+			}
+			if beat(every+stopped, false) {
+				t.Errorf("lost on waking after %s, %d beats silent before", stopped, silent)
+			}
+			if beat(every, true) {
+				t.Error("lost although something was read")
+			}
+			for range beats - 2 {
+				if beat(every, false) {
+					t.Errorf("lost too early, having been stopped for %s once", stopped)
+				}
+			}
+			if !beat(every, false) {
+				t.Error("not lost")
+			}
 		}
 	}
 }

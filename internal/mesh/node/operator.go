@@ -241,8 +241,8 @@ func (o onDemand) inTurn(ctx context.Context, a *asking, sel route.Selection) it
 	}
 }
 
-// offer yields nodes from the one whose turn it is on, or as a key says, and reports
-// whether more are wanted.
+// offer yields nodes, first the one whose turn it is, or as a key says, and reports whether
+// more are wanted. What one refuses goes to another one each time, so that all get as much.
 func (o onDemand) offer(a *asking, nodes []wire.Peer, yield func(target, *wire.Error) bool) bool {
 	turn := o.turn.Add(1)
 	if a.cmd.Balance.Strategy == schema.ByKey {
@@ -250,8 +250,13 @@ func (o onDemand) offer(a *asking, nodes []wire.Peer, yield func(target, *wire.E
 			nodes, turn = route.Ranked(nodes, key, func(n wire.Peer) string { return n.Variant }), 0
 		}
 	}
-	for i := range uint64(len(nodes)) {
-		if !yield(o.target(nodes[(turn+i)%uint64(len(nodes))]), nil) {
+	n := uint64(len(nodes))
+	for i := range n {
+		at := turn
+		if i > 0 {
+			at += 1 + (turn/n+i-1)%(n-1)
+		}
+		if !yield(o.target(nodes[at%n]), nil) {
 			return false
 		}
 	}

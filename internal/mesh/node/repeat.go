@@ -87,9 +87,9 @@ func (c *core) note(p *peer, e *wire.Error) {
 // line is whom a request tries one after another, and with whom it begins.
 func (a *asking) line(ring *route.Ring[*peer], sel route.Selection) (all []*peer, first int) {
 	if sel.IsZero() {
-		all, first = ring.Turn()
+		all, first = ring.Turn(skipped)
 	} else {
-		all, first = ring.TurnOf(func(p *peer) bool { return sel.Has(p.variant) })
+		all, first = ring.TurnOf(func(p *peer) bool { return sel.Has(p.variant) }, skipped)
 	}
 	switch a.cmd.Balance.Strategy {
 	case schema.LeastInFlight:
@@ -104,8 +104,11 @@ func (a *asking) line(ring *route.Ring[*peer], sel route.Selection) (all []*peer
 	return all, first
 }
 
+// skipped tells whether others should be preferred at present.
+func skipped(p *peer) bool { return p.health.Skip() }
+
 func load(p *peer) int {
-	if p.health.Skip() {
+	if skipped(p) {
 		return math.MaxInt
 	}
 	return p.pending.Len()

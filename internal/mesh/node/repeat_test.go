@@ -44,10 +44,13 @@ func name(_ context.Context, r *handler.Request) (json.RawMessage, error) {
 	return json.Marshal(r.Variant)
 }
 
-// ask gives the variant that answered.
-func ask(s interface {
+// asker is a node or an operator.
+type asker interface {
 	Call(context.Context, string, json.RawMessage, node.CallOptions) (*node.Result, error)
-}, command, payload string) (string, error) {
+}
+
+// ask gives the variant that answered.
+func ask(s asker, command, payload string) (string, error) {
 	r, err := s.Call(context.Background(), command, json.RawMessage(payload), node.CallOptions{Timeout: 30 * time.Second})
 	if err != nil {
 		return "", err
@@ -179,6 +182,45 @@ func TestFailingVariantIsSkipped(t *testing.T) {
 	before := asked.Load()
 	if _, err := ask(s, "billing.who", `1`); wire.CodeOf(err) != wire.CodeOverloaded || asked.Load() != before+1 {
 		t.Errorf("the last one was not asked: %v", err)
+	}
+}
+
+// TestTheShareOfAFailingVariantIsSpread: evenly over those that are left, by nodes, which skip it, and by
+// operators, which ask it each time that it is its turn.
+func TestTheShareOfAFailingVariantIsSpread(t *testing.T) {
+	m := meshtest.New(t, bank)
+	refuse := func(context.Context, *handler.Request) (json.RawMessage, error) {
+		return nil, &wire.Error{Code: wire.CodeOverloaded, Message: "no", Temporary: true}
+	}
+	for _, v := range []string{"b1", "b2", "b3", "b4"} {
+		f := handler.Func(name)
+		if v == "b2" {
+			f = refuse
+		}
+		m.Join("billing", v, served(f, "who"))
+	}
+	s := m.Join("shop", "s1")
+	meshtest.AwaitPeers(t, s, "billing/b1", "billing/b2", "billing/b3", "billing/b4")
+	const calls = 240
+	for who, end := range map[string]asker{"a node": s, "an operator": m.Operator()} {
+		for range 20 { // until it is skipped
+			if _, err := ask(end, "billing.who", `1`); err != nil {
+				t.Fatal(who, err)
+			}
+		}
+		count := map[string]int{}
+		for range calls {
+			got, err := ask(end, "billing.who", `1`)
+			if count[got]++; err != nil {
+				t.Fatal(who, err)
+			}
+		}
+		// Time and again it is asked once more, whose turn that is and who answers instead.
+		for _, v := range []string{"b1", "b3", "b4"} {
+			if n := count[v]; n < calls/3-10 || n > calls/3+10 {
+				t.Errorf("of %s %s got %d of %d calls, not a third: %v", who, v, n, calls, count)
+			}
+		}
 	}
 }
 

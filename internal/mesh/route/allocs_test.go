@@ -17,8 +17,9 @@ func TestAllocations(t *testing.T) {
 		ceiling float64
 		do      func() bool
 	}{
-		{"whose turn it is", 0, func() bool { all, _ := r.Turn(); return len(all) == 50 }},
-		{"whose turn it is of those selected", 2, func() bool { some, _ := r.TurnOf(sel.Has); return len(some) == 49 }},
+		{"whose turn it is", 0, func() bool { all, _ := r.Turn(nobody); return len(all) == 50 }},
+		{"whose turn it is instead", 0, func() bool { all, _ := r.Turn(everySecond); return len(all) == 50 }},
+		{"whose turn it is of those selected", 2, func() bool { some, _ := r.TurnOf(sel.Has, nobody); return len(some) == 49 }},
 		{"all", 0, func() bool { return len(r.All()) == 50 }},
 	} {
 		n := testing.AllocsPerRun(200, func() {

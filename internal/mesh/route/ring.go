@@ -23,12 +23,43 @@ func (r *Ring[T]) All() []T {
 }
 
 // Turn returns the members, and which of them a request should try first. Each call moves
-// the turn on by one. The caller must not change the slice.
-func (r *Ring[T]) Turn() (all []T, first int) {
+// the turn on by one. The turns of members to be skipped go to the others, to each as many;
+// where all are, they keep them. The caller must not change the slice.
+func (r *Ring[T]) Turn(skip func(T) bool) (all []T, first int) {
 	if all = r.All(); len(all) > 0 {
-		first = int((r.turn.Add(1) - 1) % uint64(len(all)))
+		turn := r.turn.Add(1) - 1
+		if first = int(turn % uint64(len(all))); skip(all[first]) {
+			first = instead(all, turn, skip)
+		}
 	}
 	return all, first
+}
+
+// instead is who takes the turn of one that is skipped.
+func instead[T any](all []T, turn uint64, skip func(T) bool) int {
+	n := uint64(len(all))
+	own := turn % n
+	left := uint64(0)
+	for _, v := range all {
+		if !skip(v) {
+			left++
+		}
+	}
+	if left == 0 {
+		return int(own)
+	}
+	// Another one each time round; and not the same one for two that are skipped.
+	which := (turn/n + own) % left
+	for i, v := range all {
+		if skip(v) {
+			continue
+		}
+		if which == 0 {
+			return i
+		}
+		which--
+	}
+	return int(own) // one more has to be skipped since
 }
 
 // Add appends v unless it is a member. Callers serialise Add and Remove.
@@ -51,10 +82,13 @@ func (r *Ring[T]) Remove(v T) {
 }
 
 // TurnOf is Turn over the members that keep accepts. The caller owns the slice.
-func (r *Ring[T]) TurnOf(keep func(T) bool) (some []T, first int) {
+func (r *Ring[T]) TurnOf(keep, skip func(T) bool) (some []T, first int) {
 	some = slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
 	if len(some) > 0 {
-		first = int((r.turn.Add(1) - 1) % uint64(len(some)))
+		turn := r.turn.Add(1) - 1
+		if first = int(turn % uint64(len(some))); skip(some[first]) {
+			first = instead(some, turn, skip)
+		}
 	}
 	return some, first
 }

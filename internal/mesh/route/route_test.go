@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"math/bits"
 	"slices"
 	"testing"
 
@@ -10,7 +11,7 @@ import (
 
 func TestRingGivesEachItsTurn(t *testing.T) {
 	var r route.Ring[string]
-	if all, _ := r.Turn(); len(all) != 0 {
+	if all, _ := r.Turn(nobody); len(all) != 0 {
 		t.Error("an empty ring has a member")
 	}
 	for _, v := range []string{"a", "b", "c", "b"} {
@@ -18,7 +19,7 @@ func TestRingGivesEachItsTurn(t *testing.T) {
 	}
 	count := map[string]int{}
 	for range 30 {
-		all, first := r.Turn()
+		all, first := r.Turn(nobody)
 		count[all[first]]++
 		if !slices.Equal(all, []string{"a", "b", "c"}) {
 			t.Fatalf("one request would try %v", all)
@@ -34,13 +35,47 @@ func TestRingGivesEachItsTurn(t *testing.T) {
 	}
 	clear(count)
 	for range 10 {
-		some, first := r.TurnOf(func(v string) bool { return v != "c" })
+		some, first := r.TurnOf(func(v string) bool { return v != "c" }, nobody)
 		if !slices.Equal(some, []string{"a"}) || first != 0 {
 			t.Errorf("selected %q", some)
 		}
 	}
-	if some, _ := r.TurnOf(func(string) bool { return false }); len(some) != 0 {
+	if some, _ := r.TurnOf(func(string) bool { return false }, nobody); len(some) != 0 {
 		t.Error("nothing was selected and yet there is a first")
+	}
+}
+
+// TestTheTurnsOfThoseSkippedAreSpread: whoever is skipped, the others get as much, and soon so.
+func TestTheTurnsOfThoseSkippedAreSpread(t *testing.T) {
+	for n := 1; n <= 6; n++ {
+		r := ringOf(n)
+		for skipped := range 1 << n { // each set of them
+			skip := func(v string) bool { return skipped>>slices.Index(r.All(), v)&1 != 0 }
+			left := n - bits.OnesCount(uint(skipped))
+			for name, turn := range map[string]func() ([]string, int){
+				"Turn":   func() ([]string, int) { return r.Turn(skip) },
+				"TurnOf": func() ([]string, int) { return r.TurnOf(func(string) bool { return true }, skip) },
+			} {
+				count := map[string]int{}
+				for range n * max(left, 1) * 3 {
+					all, first := turn()
+					count[all[first]]++
+				}
+				want := 3 * n
+				if left == 0 {
+					left, want = n, 3 // somebody has to be asked
+				}
+				for v, got := range count {
+					if got != want {
+						t.Errorf("%s of %d, %b skipped: %s had %d turns, not %d: %v", name, n, skipped, v, got, want, count)
+					}
+				}
+				if len(count) != left {
+					t.Errorf("%s of %d, %b skipped: %v", name, n, skipped, count)
+				}
+				left = n - bits.OnesCount(uint(skipped))
+			}
+		}
 	}
 }
 
