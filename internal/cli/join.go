@@ -197,9 +197,13 @@ func (opts *joinOptions) noSuchWorker(sch *schema.Schema) error {
 
 func nodeHealth(n *node.Node) (bool, any) {
 	st := n.Status()
-	ready := n.Ready()
-	return ready, map[string]any{
-		"role": "node", "ready": ready, "worker": st.Worker, "variant": st.Variant,
+	why := n.NotReady()
+	body := map[string]any{
+		"role": "node", "ready": why == nil, "worker": st.Worker, "variant": st.Variant,
 		"peers": len(n.Peers()), "served": st.Served, "in_flight": st.InFlight,
 	}
+	if why != nil {
+		body["reason"] = why.Error()
+	}
+	return why == nil, body
 }

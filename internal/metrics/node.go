@@ -34,7 +34,7 @@ func (p *page) node(n Node, name string) {
 	}
 	p.family("meshctl_late_responses_total", "Responses that came when nobody waited for them any more.", counter)
 	p.sample(float64(n.Late()))
-	p.family("meshctl_ready", "Whether the node is declared at a master.", gauge)
+	p.family("meshctl_ready", "Whether the node is ready, as /readyz says.", gauge)
 	p.sample(oneIf(n.Ready()))
 	p.queues(n.QueueStats(), name)
 }
