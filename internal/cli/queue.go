@@ -223,7 +223,7 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 		}
 		table[i] = []string{
 			r.Worker + "." + r.Command, r.Variant, r.Backend, state, fmt.Sprintf("%d/%d", r.Waiting, r.MaxDepth),
-			strconv.Itoa(r.Running), r.Oldest.Truncate(time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
+			strconv.Itoa(r.Running), (time.Duration(r.OldestMillis) * time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
 			strconv.FormatUint(r.Retries, 10), strconv.Itoa(r.Dead),
 		}
 	}
