@@ -27,6 +27,8 @@ func newCmdQueueDeadRetry(app *App) *cobra.Command {
 		Short:   "Put dead letters back into their queue",
 		Example: "  meshctl queue dead retry mailer.send --all",
 		Args:    atLeastOneArg,
+
+		ValidArgsFunction: completeDeadLetters(app),
 	}, func(ctx context.Context, opts *queueOptions) error {
 		return runQueueDead(ctx, opts, wire.QueueRetry, "back in the queue")
 	}, allFlag, formatJSON, formatYAML, formatTable)
@@ -37,6 +39,8 @@ func newCmdQueueDeadRemove(app *App) *cobra.Command {
 		Use:   "rm WORKER.COMMAND [ID...]",
 		Short: "Remove dead letters for good",
 		Args:  atLeastOneArg,
+
+		ValidArgsFunction: completeDeadLetters(app),
 	}, func(ctx context.Context, opts *queueOptions) error {
 		return runQueueDead(ctx, opts, wire.QueueRemove, "removed")
 	}, allFlag, formatJSON, formatYAML, formatTable)
