@@ -59,6 +59,9 @@ next one waits for it.`,
 		if err := schema.ValidWorker(opts.worker); err != nil {
 			return usagef("", "%v", err)
 		}
+		if opts.cfg.Redis != "" && !opts.cfg.IsDefault("queue") {
+			return usagef("leave one of them away; meshctl config show says where they are set", "redis and queue both say where the queues are")
+		}
 		return runF(cmd.Context(), opts)
 	}
 	return cmd

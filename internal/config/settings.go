@@ -214,7 +214,7 @@ func Settings() []Setting {
 		{Key: "queue-depth", Kind: KindInt, Default: "1000", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
 			Usage: "`number` of queued requests that may wait, per command whose schema has no max_depth"},
 		{Key: "queue", Kind: KindString, Default: node.QueueEmbedded, Choices: []string{node.QueueEmbedded, node.QueueMemory}, Commands: []string{CmdJoin},
-			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends"},
+			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends; not with redis, where they are then"},
 		{Key: "redis", Kind: KindString, Commands: []string{CmdServeMaster, CmdJoin, CmdCall}, Check: checkRedis, Shown: withoutPassword, Example: "redis://redis.example.com:6379/0",
 			Usage: "`URL` of a Redis (6.2 or later), as redis, rediss or unix: masters share who is there in it, nodes have their queues in it, and call puts jobs of queued commands there"},
 		{Key: "mesh", Kind: KindString, Default: "mesh", Commands: []string{CmdServeMaster, CmdJoin, CmdCall}, Check: checkMeshName,
