@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
@@ -191,7 +190,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 			return 0, nil
 		}
 		if time.Now().After(end) {
-			return left, &wire.Error{Code: wire.CodeTimeout, Message: strconv.Itoa(left) + " requests are left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
+			return left, &wire.Error{Code: wire.CodeTimeout, Message: counted(left, "request") + " left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
 		}
 		if !pause.For(ctx, 200*time.Millisecond) {
 			return left, context.Cause(ctx)
