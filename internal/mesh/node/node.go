@@ -76,7 +76,7 @@ func New(cfg Config) (*Node, error) {
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
 	n.own, n.rooms = own, newRooms(own)
 	if r, ok := store.(*queue.Redis); ok {
-		n.outbox = newOutbox(r)
+		n.outbox = newOutbox(r, nil)
 	}
 	n.kill = c.stop
 	n.handlers, err = handler.NewSet(own, handler.Config{
