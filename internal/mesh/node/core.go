@@ -131,16 +131,19 @@ func newBackoff() *backoff.ExponentialBackOff {
 // maxListed is how many nodes are read of a master's list: more than masters can have.
 const maxListed = 1 << 20
 
+// asker sends a control request to the master.
+type asker func(ctx context.Context, command string, payload json.RawMessage) (json.RawMessage, error)
+
 // listNodes asks the master for its list of nodes, page by page. The list may be short
 // while the master is settling.
-func (c *core) listNodes(ctx context.Context) (nodes []wire.NodeInfo, settling bool, err error) {
+func listNodes(ctx context.Context, ask asker) (nodes []wire.NodeInfo, settling bool, err error) {
 	nodes = []wire.NodeInfo{}
 	for {
 		payload, err := wire.Encode(wire.NodesRequest{Offset: len(nodes)})
 		if err != nil {
 			return nil, false, err
 		}
-		text, err := c.askMaster(ctx, wire.ControlNodes, payload)
+		text, err := ask(ctx, wire.ControlNodes, payload)
 		if err != nil {
 			return nil, false, err
 		}
@@ -158,15 +161,11 @@ func (c *core) listNodes(ctx context.Context) (nodes []wire.NodeInfo, settling b
 	}
 }
 
-// askMaster sends a control request to the master.
-func (c *core) askMaster(ctx context.Context, command string, payload json.RawMessage) (json.RawMessage, error) {
-	l := c.master.link.Load()
-	if l == nil {
-		return nil, &wire.Error{Code: wire.CodeUnreachable, Message: "not connected to a master", Temporary: true}
-	}
+// control sends a control request over a link to the master.
+func (c *core) control(ctx context.Context, l link.Link, command string, payload json.RawMessage) (json.RawMessage, error) {
 	ctx, cancel := c.withTimeout(ctx, 0)
 	defer cancel()
-	return c.master.pending.Do(ctx, *l, rpc.Request{UID: drawUID(), Name: command, Payload: payload})
+	return c.master.pending.Do(ctx, l, rpc.Request{UID: drawUID(), Name: command, Payload: payload})
 }
 
 // withTimeout bounds ctx: by d if it is set, else by the default unless ctx has a deadline.

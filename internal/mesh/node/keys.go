@@ -254,7 +254,11 @@ func (n *Node) obey(l link.Link, msg wire.Message) {
 // OrderKeys has the master, or the node that the order names, change its keys, and gives
 // their state after that. Errors are *wire.Error. The link to the master has to be native.
 func (o *Operator) OrderKeys(ctx context.Context, order wire.KeyOrder) (wire.KeyState, error) {
-	if o.masterLink.Info().Transport != native.Transport {
+	master, failure := o.attached.await(ctx)
+	if failure != nil {
+		return wire.KeyState{}, failure
+	}
+	if master.Info().Transport != native.Transport {
 		return wire.KeyState{}, &wire.Error{
 			Code: wire.CodeDenied, Message: "keys travel over native links only, and the link to the master is none",
 			Hint: "rotating keys needs a meshctl master, and no --link socketio",

@@ -199,8 +199,17 @@ func (n *Node) Call(ctx context.Context, target string, payload json.RawMessage,
 
 // Nodes asks the master, which must be meshctl, for its list of nodes.
 func (n *Node) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
-	nodes, _, err := n.listNodes(ctx)
+	nodes, _, err := listNodes(ctx, n.askMaster)
 	return nodes, err
+}
+
+// askMaster sends a control request to the master, if there is one.
+func (n *Node) askMaster(ctx context.Context, command string, payload json.RawMessage) (json.RawMessage, error) {
+	l := n.master.link.Load()
+	if l == nil {
+		return nil, &wire.Error{Code: wire.CodeUnreachable, Message: "not connected to a master", Temporary: true}
+	}
+	return n.control(ctx, *l, command, payload)
 }
 
 // Status is what the built-in status handler answers.

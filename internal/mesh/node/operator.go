@@ -25,18 +25,19 @@ import (
 
 // Operator is a connection of the command line: it asks the master who is there,
 // links to nodes when a call needs them, and answers nothing. It is safe for
-// concurrent use, and never tries twice.
+// concurrent use. It never sends a request twice. When its meshctl master goes it connects to
+// the next one, or again, and until then calls go to the nodes that were there last.
 //
 // A meshctl master and meshctl nodes know the operator as such. To a JavaScript node
 // it appears as a worker that the schema lets connect to it, and so it does to a
 // JavaScript master once a call needs nodes.
 type Operator struct {
 	*core
-	masterLink link.Link
-	wg         sync.WaitGroup
-	turn       atomic.Uint64 // begins at random, so that short commands spread their requests
-	roster     roster
-	openings   openings
+	wg       sync.WaitGroup
+	turn     atomic.Uint64 // begins at random, so that short commands spread their requests
+	roster   roster
+	openings openings
+	attached attachment
 
 	// Of a JavaScript master only, which serves neither schema nor list of nodes.
 	javascript bool
@@ -73,23 +74,11 @@ func newOperator(cfg Config) (*Operator, error) {
 		c.outbox = newOutbox(nil, func(ctx context.Context) (*queue.Redis, error) { return openRedis(ctx, &c.cfg) })
 	}
 	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{}), openings: openings{byTarget: make(map[openingTarget]*opening)}}
+	o.attached.init(c.work)
 	c.self.Worker = wire.OperatorWorker
 	o.turn.Store(rand.Uint64())
 	o.wg.Go(func() { _, _, _ = c.ring.Used().Native() }) // while the network is slow
 	return o, nil
-}
-
-// searchTimeout bounds the search of those who do not search again, until a master has
-// taken them in.
-const searchTimeout = 10 * time.Second
-
-// reach tries all masters once, until enter succeeds with one.
-func (o *Operator) reach(ctx context.Context, enter func(context.Context, contact) error) error {
-	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
-	defer cancel()
-	s := o.search(ctx)
-	defer s.end()
-	return s.round(ctx, true, func(to contact) error { return enter(ctx, to) })
 }
 
 // enter declares the operator over a new connection to a master. watch, if not nil, hears
@@ -106,6 +95,8 @@ func (o *Operator) enter(ctx context.Context, to contact, watch *watchTalk) erro
 		}
 	case errors.As(err, &javascript) && watch != nil:
 		return &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not tell what happens in its mesh", Hint: "watching needs a meshctl master (`meshctl serve-master`); JavaScript nodes may stay"}
+	case errors.As(err, &javascript) && o.master.at.Load() != nil: // it had a meshctl master before
+		return err
 	case errors.As(err, &javascript):
 		// A JavaScript master does not know operators.
 		if o.cfg.Schema == nil {
@@ -115,16 +106,19 @@ func (o *Operator) enter(ctx context.Context, to contact, watch *watchTalk) erro
 	case err != nil:
 		return err
 	}
-	o.masterLink = l
-	o.master.at.Store(&to.at)
-	if !o.javascript {
-		o.master.link.Store(&l)
+	if !o.attached.to(l) {
+		return errLeaving
 	}
+	o.master.at.Store(&to.at)
 	o.wg.Go(func() {
 		if watch != nil {
 			defer watch.w.catch()
 		}
+		began := time.Now()
 		o.heed(l, watch)
+		if watch == nil && !o.javascript { // who watches sees to it himself
+			o.comeBack(time.Since(began) >= settled)
+		}
 	})
 	return nil
 }
@@ -134,6 +128,7 @@ func (o *Operator) heed(l link.Link, watch *watchTalk) {
 	for {
 		msg, err := l.Receive(o.work)
 		if err != nil {
+			o.attached.lost(l, err)
 			o.master.pending.LinkLost(l)
 			if watch != nil {
 				watch.over(err)
@@ -182,11 +177,11 @@ func (o *Operator) heed(l link.Link, watch *watchTalk) {
 // and returns when no goroutine is left.
 func (o *Operator) Close() {
 	var closing sync.WaitGroup
-	for _, l := range o.peers.links() {
+	if l := o.attached.end(); l != nil {
 		closing.Go(func() { l.Close(errLeaving) })
 	}
-	if o.masterLink != nil {
-		closing.Go(func() { o.masterLink.Close(errLeaving) })
+	for _, l := range o.peers.links() {
+		closing.Go(func() { l.Close(errLeaving) })
 	}
 	closing.Wait()
 	o.stop()
@@ -200,35 +195,6 @@ func (o *Operator) Close() {
 // Schema is the schema in force: the master's, or the configured one with a
 // JavaScript master.
 func (o *Operator) Schema() *schema.Schema { return o.access.Load() }
-
-// Nodes lists the nodes of the mesh by worker and variant. A JavaScript master keeps
-// no list for others: then the error is denied.
-func (o *Operator) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
-	if o.javascript {
-		return nil, &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master does not list its nodes", Hint: "`meshctl ls` needs a meshctl master"}
-	}
-	nodes, _, err := o.listNodes(ctx)
-	return nodes, err
-}
-
-// Masters lists the masters of the mesh, the one that this is connected to first.
-func (o *Operator) Masters(ctx context.Context) ([]wire.MasterInfo, error) {
-	if o.javascript {
-		return nil, &wire.Error{Code: wire.CodeDenied, Message: "a JavaScript master knows of no other", Hint: "`meshctl ls --masters` needs a meshctl master"}
-	}
-	text, err := o.askMaster(ctx, wire.ControlMasters, nil)
-	if err != nil {
-		return nil, err
-	}
-	var page wire.MastersPage
-	if err := json.Unmarshal(text, &page); err != nil {
-		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("read the list of masters: %v", err)}
-	}
-	if len(page.Masters) == 0 {
-		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the master lists not even itself"}
-	}
-	return page.Masters, nil
-}
 
 // Call sends a request like Node.Call, linking to the nodes that it needs first.
 func (o *Operator) Call(ctx context.Context, name string, payload json.RawMessage, opts CallOptions) (*Result, error) {
@@ -304,8 +270,16 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 		}
 	} else {
 		for {
+			if o.attached.current() == nil {
+				if present = o.roster.last(worker); len(present) > 0 {
+					break
+				}
+			}
 			asked := time.Now()
-			nodes, settling, err := o.listNodes(ctx)
+			nodes, settling, err := listNodes(ctx, o.askMaster)
+			if wire.CodeOf(err) == wire.CodePeerLost && ctx.Err() == nil {
+				continue
+			}
 			if err != nil {
 				return nil, rpc.AsError(err)
 			}
@@ -352,7 +326,11 @@ func (o onDemand) askJavaScript(ctx context.Context, worker string) ([]wire.Peer
 	default:
 		// No node can be served by us: port 1 refuses at once.
 		body := wire.Declare{Worker: o.cfg.Worker, Variant: o.self.Variant, Port: 1, Meshctl: o.self.Meshctl}
-		if err := rpc.Event(o.masterLink, wire.EventDeclare, body); err != nil {
+		master, failure := o.attached.await(ctx)
+		if failure != nil {
+			return nil, failure
+		}
+		if err := rpc.Event(master, wire.EventDeclare, body); err != nil {
 			return nil, err
 		}
 		t := time.NewTimer(2 * time.Second) // it says nothing when there is nobody
@@ -361,7 +339,7 @@ func (o onDemand) askJavaScript(ctx context.Context, worker string) ([]wire.Peer
 		case <-o.told:
 		case <-t.C:
 		case <-ctx.Done():
-		case <-o.masterLink.Done():
+		case <-master.Done():
 			return nil, &wire.Error{Code: wire.CodePeerLost, Message: "the master closed the connection"}
 		}
 	}

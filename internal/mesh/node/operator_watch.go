@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -27,7 +26,7 @@ const (
 
 // Watcher is a live inspect.Source, and the inspect.Control of the same mesh. When the
 // master goes it says so in a Status and connects to the next one, or again, for as long as
-// it takes: within 100 ms at first, every two seconds later. Calls go on over links that are there.
+// it takes. Calls go on.
 type Watcher struct {
 	op      *Operator
 	updates watched
@@ -144,31 +143,22 @@ func (w *Watcher) run(ctx context.Context, talk *watchTalk) {
 
 // reconnect tries until it succeeds, or until ctx ends; then it gives nil.
 func (w *Watcher) reconnect(ctx context.Context, lost *watchTalk, atOnce bool) *watchTalk {
-	w.op.master.link.Store(nil)
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval, wait.Multiplier, wait.RandomizationFactor = 70*time.Millisecond, 2*time.Second, 2, 0.3
-	s := w.op.search(ctx)
-	defer s.end()
-	reason, said := lost.err, ""
-	for ctx.Err() == nil {
+	said := ""
+	failed := func(reason error) {
 		if text := plainReason(reason); text != said {
 			said = text
 			w.status(lost.at, false, text)
 		}
-		if !atOnce && !s.pause(ctx, wait.NextBackOff()) {
-			break
-		}
-		atOnce = false
-		var talk *watchTalk
-		reason = s.round(ctx, false, func(to contact) (err error) {
-			talk, err = w.enter(ctx, to)
-			return err
-		})
-		if reason == nil {
-			return talk
-		}
 	}
-	return nil
+	failed(lost.err)
+	var talk *watchTalk
+	if !w.op.again(ctx, atOnce, func(ctx context.Context, to contact) (err error) {
+		talk, err = w.enter(ctx, to)
+		return err
+	}, failed) {
+		return nil
+	}
+	return talk
 }
 
 // plainReason is an error as a Status tells it.
@@ -187,19 +177,16 @@ func (w *Watcher) enter(ctx context.Context, to contact) (*watchTalk, error) {
 	talk := &watchTalk{w: w, at: to.at.String(), answered: make(chan struct{}), refused: make(chan *wire.Error, 1), ended: make(chan struct{})}
 	err := w.op.enter(ctx, to, talk)
 	if err == nil {
-		err = w.begin(ctx, talk)
-	}
-	if err != nil {
-		w.op.master.link.Store(nil)
+		err = w.begin(ctx, to.link, talk)
 	}
 	return talk, err
 }
 
-func (w *Watcher) begin(ctx context.Context, talk *watchTalk) error {
+func (w *Watcher) begin(ctx context.Context, to link.Link, talk *watchTalk) error {
 	w.mu.Lock()
 	w.refreshed = time.Now()
 	w.mu.Unlock()
-	if err := rpc.Event(w.op.masterLink, wire.EventWatch, wire.Watch{On: true}); err != nil {
+	if err := rpc.Event(to, wire.EventWatch, wire.Watch{On: true}); err != nil {
 		return err
 	}
 	select {
@@ -226,12 +213,12 @@ func (w *Watcher) begin(ctx context.Context, talk *watchTalk) error {
 func (w *Watcher) askAnew() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.op.master.link.Load()
+	l := w.op.attached.current()
 	if l == nil || time.Since(w.refreshed) < refreshGap {
 		return
 	}
 	w.refreshed = time.Now()
-	_ = rpc.Event(*l, wire.EventWatch, wire.Watch{On: true}) // a link that cannot send is about to end
+	_ = rpc.Event(l, wire.EventWatch, wire.Watch{On: true}) // a link that cannot send is about to end
 }
 
 func (w *Watcher) status(master string, connected bool, reason string) {

@@ -37,6 +37,15 @@ func (r *roster) recall(worker string) ([]wire.Peer, bool) {
 	return peers, len(peers) > 0
 }
 
+// last gives the nodes of a worker that were there last, however long ago. Nobody may change them.
+func (r *roster) last(worker string) []wire.Peer {
+	k := r.known.Load()
+	if k == nil {
+		return nil
+	}
+	return k.byWorker[worker]
+}
+
 // learn takes the master's answer to a question of the given time.
 func (r *roster) learn(nodes []wire.NodeInfo, asked time.Time) *roll {
 	k := &roll{asked: asked, byWorker: make(map[string][]wire.Peer)}
