@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshctl/meshctl/internal/config"
 	"github.com/meshctl/meshctl/internal/redisdb"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -99,6 +100,9 @@ func Main(ctx context.Context, app *App, args []string) int {
 func execute(ctx context.Context, app *App, args []string) error {
 	root := newCmdRoot(app)
 	root.SetArgs(args)
+	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd {
+		unquoteUsage(root)
+	}
 	_, err := root.ExecuteContextC(ctx)
 	return err
 }

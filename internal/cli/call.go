@@ -173,9 +173,21 @@ func runCall(ctx context.Context, opts *callOptions) error {
 		Wait: opts.wait, Key: opts.key,
 	})
 	if err != nil {
-		return err
+		return opts.hintJob(err, op.Schema())
 	}
 	return out.finish(res)
+}
+
+// hintJob says of a call for which no variant is there how Redis would have taken it.
+func (opts *callOptions) hintJob(err error, sch *schema.Schema) error {
+	if opts.cfg.Redis == "" || opts.wait != "" || opts.only != nil || opts.exclude != nil || wire.CodeOf(err) != wire.CodeNoVariant || sch == nil {
+		return err
+	}
+	cmd, ok := sch.Lookup(opts.worker, opts.command)
+	if !ok || !cmd.Queued || cmd.Delivery != schema.Balanced {
+		return err
+	}
+	return &hinted{err, "--wait stored puts it into Redis, for the variant that comes next; --wait done waits for its result as well"}
 }
 
 // payload gives the JSON to send, which is valid.

@@ -6,9 +6,11 @@ import (
 	"slices"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
@@ -24,10 +26,20 @@ func completeSettings(cmd *cobra.Command) {
 			continue
 		}
 		// It fails only where the flag does not exist.
-		_ = cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(s.Choices, cobra.ShellCompDirectiveNoFileComp))
+		_ = cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(slices.Concat(s.Choices, s.Offers), cobra.ShellCompDirectiveNoFileComp))
 	}
 	for _, child := range cmd.Commands() {
 		completeSettings(child)
+	}
+}
+
+// unquoteUsage takes the quotes out of what is said of flags: they name the value for the help,
+// and cobra would have shells show them.
+func unquoteUsage(cmd *cobra.Command) {
+	plain := func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) }
+	cmd.LocalFlags().VisitAll(plain)
+	for _, child := range cmd.Commands() {
+		unquoteUsage(child)
 	}
 }
 
@@ -85,6 +97,38 @@ func completeVariants(app *App) completer {
 	}
 }
 
+// completeDeadLetters completes WORKER.COMMAND, and then the ids of its dead letters.
+func completeDeadLetters(app *App) completer {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return completeTarget(app, 0)(cmd, args, toComplete)
+		}
+		opts := queueOptions{app: app}
+		var err error
+		if opts.worker, opts.command, err = splitTarget(args[0]); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		if opts.cfg, err = app.load(cmd); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var ids []cobra.Completion
+		app.quietly(opts.cfg, func(ctx context.Context, op *node.Operator) {
+			answers, _ := opts.each(ctx, op, wire.QueueRequest{Op: wire.QueueDead, Command: opts.command})
+			for _, a := range answers {
+				if a.QueueReply == nil {
+					continue
+				}
+				for _, e := range a.Entries {
+					if !slices.Contains(args, e.ID) {
+						ids = append(ids, cobra.CompletionWithDesc(printable(e.ID), printable(e.Error)))
+					}
+				}
+			}
+		})
+		return ids, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // meshNames is what completion knows of the mesh; nothing where nobody answers.
 type meshNames struct {
 	schema *schema.Schema
@@ -103,9 +147,20 @@ func (a *App) askMesh(cmd *cobra.Command, wantNodes bool) meshNames {
 		known.schema, _ = loadSchema(cfg.Schema)
 		return known
 	}
+	a.quietly(cfg, func(ctx context.Context, op *node.Operator) {
+		known.schema = op.Schema()
+		if wantNodes {
+			known.nodes, _ = op.Nodes(ctx)
+		}
+	})
+	return known
+}
+
+// quietly has ask ask the mesh, if that answers. It is silent about failures.
+func (a *App) quietly(cfg *config.Config, ask func(context.Context, *node.Operator)) {
 	// No keys, no mesh: a press of the tab key makes none.
 	if _, err := cfg.FindKeys(); err != nil {
-		return known
+		return
 	}
 	// Cobra completes without the context of Main.
 	ctx, cancel := context.WithTimeout(context.Background(), a.completionTime)
@@ -113,14 +168,10 @@ func (a *App) askMesh(cmd *cobra.Command, wantNodes bool) meshNames {
 	silent := App{Err: io.Discard, Env: a.Env, Build: a.Build}
 	op, err := silent.connect(ctx, cfg)
 	if err != nil {
-		return known
+		return
 	}
 	defer op.Close()
-	known.schema = op.Schema()
-	if wantNodes {
-		known.nodes, _ = op.Nodes(ctx)
-	}
-	return known
+	ask(ctx, op)
 }
 
 func (m meshNames) workers() []cobra.Completion {

@@ -59,6 +59,9 @@ next one waits for it.`,
 		if err := schema.ValidWorker(opts.worker); err != nil {
 			return usagef("", "%v", err)
 		}
+		if opts.cfg.Redis != "" && !opts.cfg.IsDefault("queue") {
+			return usagef("leave one of them away; meshctl config show says where they are set", "redis and queue both say where the queues are")
+		}
 		return runF(cmd.Context(), opts)
 	}
 	return cmd
@@ -197,9 +200,13 @@ func (opts *joinOptions) noSuchWorker(sch *schema.Schema) error {
 
 func nodeHealth(n *node.Node) (bool, any) {
 	st := n.Status()
-	ready := n.Ready()
-	return ready, map[string]any{
-		"role": "node", "ready": ready, "worker": st.Worker, "variant": st.Variant,
+	why := n.NotReady()
+	body := map[string]any{
+		"role": "node", "ready": why == nil, "worker": st.Worker, "variant": st.Variant,
 		"peers": len(n.Peers()), "served": st.Served, "in_flight": st.InFlight,
 	}
+	if why != nil {
+		body["reason"] = why.Error()
+	}
+	return why == nil, body
 }

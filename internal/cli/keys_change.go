@@ -147,7 +147,7 @@ func runKeysUse(ctx context.Context, c *keyChange) error {
 		return err
 	}
 	if left := c.awaitMoved(ctx); left > 0 {
-		c.app.notice("%d links still live on former keys: they move when their requests have ended; those of commands such as watch and bench last until these end", left)
+		c.app.notice("%s still on former keys: they move when their requests have ended; those of commands such as watch and bench last until these end", counted(left, "link"))
 	}
 	return ctx.Err()
 }
@@ -219,7 +219,7 @@ func runKeysRemove(ctx context.Context, c *keyChange) error {
 	case len(using) > 0:
 		return &hinted{fmt.Errorf("the key %s is used for new links by %s", c.fingerprint, strings.Join(using, ", ")), "meshctl keys use makes another the one for new links"}
 	case links > 0 && !c.force:
-		return &hinted{fmt.Errorf("%d links still live on the key %s", links, c.fingerprint), "they move within seconds of meshctl keys use, once their requests have ended; meshctl keys list counts them; --force ends them"}
+		return &hinted{fmt.Errorf("%s still on the key %s", counted(links, "link"), c.fingerprint), "they move within seconds of meshctl keys use, once their requests have ended; meshctl keys list counts them; --force ends them"}
 	}
 	// The nodes first: as long as the master accepts the key, somebody who fails can be asked again.
 	peers, err = mesh.everybody(ctx, wire.KeyOrder{Op: wire.KeyRemove, Fingerprint: c.fingerprint, Force: c.force}, true)

@@ -36,7 +36,9 @@ there. The master has to be meshctl.
 
 Where there are several masters it shows at which of them each node is; (detached) says
 that this one has gone and the node has not come to another yet. --masters lists the
-masters: here is the one that answers, gone is one whose nodes are awaited elsewhere.`,
+masters: here is the one that answers, linked one that it is connected to, starting one
+that does not listen yet or has yet to be linked to, gone one whose nodes are awaited
+elsewhere.`,
 		Example: `  meshctl ls
   meshctl ls --masters
   meshctl ls worker -o json | jq -r '.nodes[].variant'`,
@@ -117,7 +119,11 @@ func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) erro
 	}
 	rows := make([][]string, len(masters))
 	for i, m := range masters {
-		rows[i] = []string{m.ID, net.JoinHostPort(m.IP, strconv.Itoa(m.Port)), m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
+		at := m.IP
+		if m.Port != 0 {
+			at = net.JoinHostPort(m.IP, strconv.Itoa(m.Port))
+		}
+		rows[i] = []string{m.ID, at, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
 	}
 	if err := writeTable(opts.app.Out, []string{"MASTER", "ADDRESS", "STATE", "NODES", "SCHEMA", "VERSION", "UP"}, rows); err != nil {
 		return err

@@ -217,6 +217,14 @@ func printableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
+// counted is a number of things, such as "1 node" or "2 nodes".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
+}
+
 // hidden tells control characters and those that reorder or hide text.
 func hidden(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)

@@ -15,6 +15,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 // queueOptions are what the subcommands of queue have in common.
@@ -89,31 +90,52 @@ type queueAnswer struct {
 	Error *wire.Error `json:"error,omitempty"`
 }
 
-// each asks every node that is meant, one after another, and gives what they said.
+// maxAsked is how many nodes are asked at once.
+const maxAsked = 32
+
+// each asks every node that is meant, and gives what they said. A list is asked of all at
+// once; anything else of one after another until one has answered, which did it for all
+// where variants share their queue, and then of the others at once.
 func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.QueueRequest) ([]queueAnswer, error) {
 	nodes, err := op.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var answers []queueAnswer
-	shared := map[string]bool{} // workers whose queue has answered for all variants
-	for _, n := range nodes {
-		if shared[n.Worker] || n.Kind != wire.KindMeshctl || opts.worker != "" && n.Worker != opts.worker || len(opts.only) > 0 && !slices.Contains(opts.only, n.Variant) {
-			continue
-		}
-		a := queueAnswer{Worker: n.Worker, Variant: n.Variant}
-		reply, err := op.NodeQueues(ctx, n, r)
+	nodes = slices.DeleteFunc(nodes, func(n wire.NodeInfo) bool {
+		return n.Kind != wire.KindMeshctl || opts.worker != "" && n.Worker != opts.worker || len(opts.only) > 0 && !slices.Contains(opts.only, n.Variant)
+	})
+	if len(nodes) == 0 {
+		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}
+	}
+	answers := make([]queueAnswer, len(nodes))
+	ask := func(i int) error {
+		a := &answers[i]
+		a.Worker, a.Variant = nodes[i].Worker, nodes[i].Variant
+		reply, err := op.NodeQueues(ctx, nodes[i], r)
 		if err != nil && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		if a.QueueReply = reply; err != nil && !errors.As(err, &a.Error) {
+			return err
+		}
+		return nil
+	}
+	asked := 0
+	for answered := r.Op == wire.QueueList; !answered && asked < len(nodes); asked++ {
+		if err := ask(asked); err != nil {
 			return nil, err
 		}
-		answers = append(answers, a)
-		shared[n.Worker] = err == nil && reply.Shared
+		if answered = answers[asked].Error == nil; answered && answers[asked].Shared {
+			return answers[:asked+1], nil
+		}
 	}
-	if len(answers) == 0 {
-		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}
+	var g errgroup.Group
+	g.SetLimit(maxAsked)
+	for i := asked; i < len(nodes); i++ {
+		g.Go(func() error { return ask(i) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	return answers, nil
 }
@@ -223,7 +245,7 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 		}
 		table[i] = []string{
 			r.Worker + "." + r.Command, r.Variant, r.Backend, state, fmt.Sprintf("%d/%d", r.Waiting, r.MaxDepth),
-			strconv.Itoa(r.Running), r.Oldest.Truncate(time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
+			strconv.Itoa(r.Running), (time.Duration(r.OldestMillis) * time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
 			strconv.FormatUint(r.Retries, 10), strconv.Itoa(r.Dead),
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
@@ -27,6 +26,8 @@ func newCmdQueueDeadRetry(app *App) *cobra.Command {
 		Short:   "Put dead letters back into their queue",
 		Example: "  meshctl queue dead retry mailer.send --all",
 		Args:    atLeastOneArg,
+
+		ValidArgsFunction: completeDeadLetters(app),
 	}, func(ctx context.Context, opts *queueOptions) error {
 		return runQueueDead(ctx, opts, wire.QueueRetry, "back in the queue")
 	}, allFlag, formatJSON, formatYAML, formatTable)
@@ -37,6 +38,8 @@ func newCmdQueueDeadRemove(app *App) *cobra.Command {
 		Use:   "rm WORKER.COMMAND [ID...]",
 		Short: "Remove dead letters for good",
 		Args:  atLeastOneArg,
+
+		ValidArgsFunction: completeDeadLetters(app),
 	}, func(ctx context.Context, opts *queueOptions) error {
 		return runQueueDead(ctx, opts, wire.QueueRemove, "removed")
 	}, allFlag, formatJSON, formatYAML, formatTable)
@@ -187,7 +190,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 			return 0, nil
 		}
 		if time.Now().After(end) {
-			return left, &wire.Error{Code: wire.CodeTimeout, Message: strconv.Itoa(left) + " requests are left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
+			return left, &wire.Error{Code: wire.CodeTimeout, Message: counted(left, "request") + " left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
 		}
 		if !pause.For(ctx, 200*time.Millisecond) {
 			return left, context.Cause(ctx)

@@ -46,7 +46,7 @@ func runSchemaValidate(app *App, path string, output format) error {
 			"valid": true, "file": path, "workers": len(s.Workers), "commands": commands,
 		}, output)
 	}
-	_, err = fmt.Fprintf(app.Out, "%s is valid: %d workers, %d commands\n", path, len(s.Workers), commands)
+	_, err = fmt.Fprintf(app.Out, "%s is valid: %s, %s\n", path, counted(len(s.Workers), "worker"), counted(commands, "command"))
 	return err
 }
 

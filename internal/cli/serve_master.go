@@ -185,15 +185,19 @@ func portOf(a net.Addr) int {
 }
 
 func masterHealth(m *master.Master) (bool, any) {
-	body := map[string]any{"role": "master", "ready": false}
+	body := map[string]any{"role": "master", "ready": false, "reason": "the master does not listen yet"}
 	select {
 	case <-m.Ready():
 		body["ready"], body["address"], body["nodes"] = true, m.Addr().String(), len(m.Nodes())
 		if masters := m.Masters(); masters[0].ID != "" {
 			body["masters"] = masters
 		}
+		delete(body, "reason")
 		return true, body
 	default:
+		if err := m.RegistryErr(); err != nil {
+			body["reason"] = "the master does not listen yet: " + err.Error()
+		}
 		return false, body
 	}
 }

@@ -14,7 +14,10 @@ import (
 	"testing"
 
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/master"
+	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
+	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"go.uber.org/goleak"
 )
@@ -157,5 +160,30 @@ func TestTail(t *testing.T) {
 	}
 	if tl.String() != "ghij" {
 		t.Errorf("kept %q", tl.String())
+	}
+}
+
+func TestHealthSaysWhatIsMissing(t *testing.T) {
+	sch, err := loadSchema("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := seal.Keys{Private: "a key of this test", Public: "another of this test"}
+	n, err := node.New(node.Config{Keys: keys, Worker: "worker", Schema: sch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := master.New(master.Config{Keys: keys, Schema: sch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, health := range map[string]func() (bool, any){
+		"not declared at a master": func() (bool, any) { return nodeHealth(n) },
+		"does not listen yet":      func() (bool, any) { return masterHealth(m) },
+	} {
+		ok, body := health()
+		if reason, _ := body.(map[string]any)["reason"].(string); ok || !strings.Contains(reason, want) {
+			t.Errorf("ready: %v, %v; want the reason %q", ok, body, want)
+		}
 	}
 }

@@ -184,8 +184,8 @@ func sortTop(order string, nodes []inspect.Node, commands []inspect.Command) {
 
 func writeTop(w io.Writer, p *inspect.Picture, nodes []inspect.Node, commands []inspect.Command) error {
 	t := &p.Totals
-	_, err := fmt.Fprintf(w, "%d nodes, %d links (%d missing), %s calls/s, %s errors/s, %d in flight, p50 %s, p99 %s\n\n",
-		t.Nodes, t.Links, t.MissingLinks, perSecond(t.Rate), perSecond(t.ErrorRate), t.InFlight, cmp.Or(latency(t.P50), "-"), cmp.Or(latency(t.P99), "-"))
+	_, err := fmt.Fprintf(w, "%s, %s (%d missing), %s calls/s, %s errors/s, %d in flight, p50 %s, p99 %s\n\n",
+		counted(t.Nodes, "node"), counted(t.Links, "link"), t.MissingLinks, perSecond(t.Rate), perSecond(t.ErrorRate), t.InFlight, cmp.Or(latency(t.P50), "-"), cmp.Or(latency(t.P99), "-"))
 	if err != nil {
 		return err
 	}

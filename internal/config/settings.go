@@ -70,7 +70,8 @@ type Setting struct {
 	Shown    func(text string) string
 	NoFlag   bool // an argument of its command instead of a flag
 	Choices  []string
-	Min, Max int64 // of ints, bytes and durations (nanoseconds); unchecked when both are 0
+	Offers   []string // what shells complete, of a setting that takes other texts as well
+	Min, Max int64    // of ints, bytes and durations (nanoseconds); unchecked when both are 0
 	// Check refuses further texts. It is not asked about the empty text.
 	Check func(text string) error
 }
@@ -177,7 +178,7 @@ func Settings() []Setting {
 		{Key: "link", Kind: KindString, Default: string(link.Auto), Choices: []string{string(link.Auto), string(link.SocketIO)},
 			Commands: append([]string{CmdServeMaster}, dial...),
 			Usage:    "`kind` of link to meshctl peers: auto (the native link), or socketio where a proxy lets only that through"},
-		{Key: "heartbeat", Kind: KindString, Default: "lan", Check: checkHeartbeat, Commands: append([]string{CmdServeMaster}, dial...), Example: "wan",
+		{Key: "heartbeat", Kind: KindString, Default: "lan", Check: checkHeartbeat, Offers: []string{"lan", "wan"}, Commands: append([]string{CmdServeMaster}, dial...), Example: "wan",
 			Usage: "`time` that a peer may be silent before it is lost: lan (3s), wan (10s) or a duration; JavaScript peers have twice as long"},
 		{Key: "require-native", Kind: KindBool, Default: "false", Commands: append([]string{CmdServeMaster}, dial...),
 			Usage: "refuse JavaScript peers and everything else that is not a native link"},
@@ -213,7 +214,7 @@ func Settings() []Setting {
 		{Key: "queue-depth", Kind: KindInt, Default: "1000", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
 			Usage: "`number` of queued requests that may wait, per command whose schema has no max_depth"},
 		{Key: "queue", Kind: KindString, Default: node.QueueEmbedded, Choices: []string{node.QueueEmbedded, node.QueueMemory}, Commands: []string{CmdJoin},
-			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends"},
+			Usage: "`store` of queued requests: embedded (a file in data-dir), or memory, which loses them when the node ends; not with redis, where they are then"},
 		{Key: "redis", Kind: KindString, Commands: []string{CmdServeMaster, CmdJoin, CmdCall}, Check: checkRedis, Shown: withoutPassword, Example: "redis://redis.example.com:6379/0",
 			Usage: "`URL` of a Redis (6.2 or later), as redis, rediss or unix: masters share who is there in it, nodes have their queues in it, and call puts jobs of queued commands there"},
 		{Key: "mesh", Kind: KindString, Default: "mesh", Commands: []string{CmdServeMaster, CmdJoin, CmdCall}, Check: checkMeshName,

@@ -33,8 +33,8 @@ func (p *page) master(m Master) {
 	for _, x := range masters[1:] {
 		states[x.State]++
 	}
-	p.family("meshctl_master_peers", "Other masters of the mesh, by state (linked, unreachable or gone).", gauge)
-	for _, state := range []string{wire.MasterLinked, wire.MasterUnreachable, wire.MasterGone} {
+	p.family("meshctl_master_peers", "Other masters of the mesh, by state (linked, starting, unreachable or gone).", gauge)
+	for _, state := range []string{wire.MasterLinked, wire.MasterStarting, wire.MasterUnreachable, wire.MasterGone} {
 		p.sample(float64(states[state]), "state", state)
 	}
 	p.family("meshctl_master_registry_up", "Whether this master knows all that the other masters know: 0 while Redis is away.", gauge)

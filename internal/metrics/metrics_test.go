@@ -24,7 +24,7 @@ func (n *node) LinkCounts() []inspect.LinkCount {
 	return []inspect.LinkCount{{Peer: "shop/a", Transport: "native"}, {Peer: "shop/b", Transport: "native"}, {Peer: "old/c", Transport: "socketio"}}
 }
 func (n *node) QueueStats() []queue.Stats {
-	return []queue.Stats{{Command: "send", Waiting: 7, Running: 1, Dead: 2, Oldest: 1500 * time.Millisecond, Accepted: 12, Done: 4}}
+	return []queue.Stats{{Command: "send", Waiting: 7, Running: 1, Dead: 2, OldestMillis: 1500, Accepted: 12, Done: 4}}
 }
 func (n *node) Late() uint64 { return 3 }
 func (n *node) Ready() bool  { return true }

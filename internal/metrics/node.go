@@ -34,7 +34,7 @@ func (p *page) node(n Node, name string) {
 	}
 	p.family("meshctl_late_responses_total", "Responses that came when nobody waited for them any more.", counter)
 	p.sample(float64(n.Late()))
-	p.family("meshctl_ready", "Whether the node is declared at a master.", gauge)
+	p.family("meshctl_ready", "Whether the node is ready, as /readyz says.", gauge)
 	p.sample(oneIf(n.Ready()))
 	p.queues(n.QueueStats(), name)
 }
@@ -80,7 +80,7 @@ func (p *page) queues(all []queue.Stats, name string) {
 	}{
 		{"meshctl_queue_depth", "Queued requests that wait.", func(s queue.Stats) float64 { return float64(s.Waiting) }},
 		{"meshctl_queue_running", "Queued requests that are being worked on.", func(s queue.Stats) float64 { return float64(s.Running) }},
-		{"meshctl_queue_oldest_seconds", "Age of the oldest queued request that has not ended.", func(s queue.Stats) float64 { return s.Oldest.Seconds() }},
+		{"meshctl_queue_oldest_seconds", "Age of the oldest queued request that has not ended.", func(s queue.Stats) float64 { return float64(s.OldestMillis) / 1000 }},
 		{"meshctl_queue_dead_letters", "Dead letters that are kept.", func(s queue.Stats) float64 { return float64(s.Dead) }},
 	} {
 		p.family(m.name, m.help, gauge)

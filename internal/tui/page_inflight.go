@@ -245,7 +245,7 @@ func (p *inFlight) Refresh(env Env) {
 			groups[g] = append(groups[g], requests[i])
 		}
 	}
-	p.total, p.listed = max(env.Picture.Totals.InFlight, under), under
+	p.total, p.listed = env.Picture.Totals.InFlight, under
 	rows := p.rows[:0]
 	// Rows refer to their heads, so the slice must not move while it grows.
 	rows = slices.Grow(rows, len(requests)+len(groups))

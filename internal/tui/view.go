@@ -127,13 +127,15 @@ func (r *root) header() string {
 	if p.Totals.ErrorRate > 0 {
 		bad = t.Bad
 	}
+	_, nodes, _ := strings.Cut(plural(p.Totals.Nodes, "node"), " ")
+	_, links, _ := strings.Cut(plural(p.Totals.Links, "link"), " ")
 	totals := []total{ // the last ones go first when there is no room
-		{strconv.Itoa(p.Totals.Nodes), "nodes", t.Text},
+		{strconv.Itoa(p.Totals.Nodes), nodes, t.Text},
 		{screen.Count(uint64(max(0, p.Totals.InFlight))), "in flight", t.Text},
 		{screen.Rate(p.Totals.Rate), "calls/s", t.Text},
 		{screen.Rate(p.Totals.ErrorRate), "errors/s", bad},
 		{screen.Latency(p.Totals.P99), "p99", t.Text},
-		{strconv.Itoa(p.Totals.Links), "links", t.Text},
+		{strconv.Itoa(p.Totals.Links), links, t.Text},
 	}
 	width := func() (n int) {
 		for _, x := range totals {

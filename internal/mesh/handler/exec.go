@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -34,6 +35,8 @@ func (h *execHandler) Handle(ctx context.Context, r *Request) (json.RawMessage, 
 	// Also when a grandchild keeps the pipes open, Wait returns this much after the end.
 	cmd.WaitDelay = killGrace
 
+	runtime.LockOSThread() // the program ends with it, see endWithNode
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return nil, notRun(ctx)

@@ -12,6 +12,7 @@ type group struct{ cmd *exec.Cmd }
 
 func newGroup(cmd *exec.Cmd) *group {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithNode(cmd.SysProcAttr)
 	return &group{cmd: cmd}
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,6 +139,8 @@ func (p *process) live(ctx context.Context) error {
 	g := p.program.prepare(cmd, p.identity()...)
 	// Files, not writers: so Wait waits for the program alone.
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pp.childIn, pp.childOut, pp.childErr
+	runtime.LockOSThread() // the program ends with it, see endWithNode
+	defer runtime.UnlockOSThread()
 	err = cmd.Start()
 	pp.closeChild()
 	if err != nil {

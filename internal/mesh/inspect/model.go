@@ -176,7 +176,7 @@ func (m *Model) tick() {
 	}
 	m.tickTotals()
 	if m.now.Sub(m.requests.swept) > endedStays { // nobody takes pictures
-		m.requests.sweep(m.now, nil)
+		m.sweepRequests(nil)
 	}
 	m.topology.tick(m)
 	m.journal.tick(m)
@@ -189,7 +189,7 @@ func (m *Model) tickTotals() {
 	for _, c := range m.commands {
 		t.Rate += c.done.rate
 		t.ErrorRate += c.errs.rate
-		t.InFlight += c.inFlight
+		t.InFlight += c.underWay()
 	}
 	var q [4]time.Duration
 	m.scratch.clear()

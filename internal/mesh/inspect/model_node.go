@@ -83,7 +83,8 @@ type commandState struct {
 	errorsShown       map[wire.Code]uint64 // a copy for pictures; nil when it is out of date
 	retries           uint64
 	bytesIn, bytesOut uint64
-	inFlight          int
+	inFlight          int // by the counters
+	listed            int // requests under way that are listed; see underWay
 	done, errs        meter
 	window            window
 	since             Buckets       // since the start, sorted
@@ -93,6 +94,10 @@ type commandState struct {
 	histogram         []Bin
 	trend             []float32
 }
+
+// underWay is how many requests are in flight: somebody waits for them or works on them. The
+// counters are of what is waited for, and the lists have, of each node, the oldest alone.
+func (c *commandState) underWay() int { return max(c.inFlight, c.listed) }
 
 type queueState struct {
 	count QueueCount

@@ -35,7 +35,7 @@ func (m *Model) Fill(p *Picture, now time.Time) {
 	p.Events, p.EventCount = m.journal.newest(), m.journal.count
 
 	p.Requests = p.Requests[:0]
-	m.requests.sweep(m.now, &p.Requests)
+	m.sweepRequests(&p.Requests)
 	p.Nodes, p.Queues = m.fillNodes(p.Nodes[:0], p.Queues[:0])
 	p.Commands = m.fillCommands(p.Commands[:0])
 	p.Links = p.Links[:0]
@@ -119,7 +119,7 @@ func (m *Model) fillCommands(dst []Command) []Command {
 		q := c.quantiles
 		dst = append(dst, Command{
 			Name: c.name, Calls: c.ok + c.failed, Failed: c.failed, Errors: c.errorsShown, Retries: c.retries,
-			InFlight: c.inFlight, Rate: c.done.rate, ErrRate: c.errs.rate,
+			InFlight: c.underWay(), Rate: c.done.rate, ErrRate: c.errs.rate,
 			P50: q[0], P90: q[1], P99: q[2], P999: q[3], Histogram: c.histogram,
 			Trend:   c.trend[max(0, len(c.trend)-maxTrend):len(c.trend):len(c.trend)],
 			BytesIn: c.bytesIn, BytesOut: c.bytesOut, ByNode: c.byNode(),

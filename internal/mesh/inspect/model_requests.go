@@ -32,6 +32,7 @@ type rowKey struct{ uid, caller, target string }
 type row struct {
 	key     rowKey
 	live    Live
+	cmd     *commandState // nil: was never seen under way, or there are too many commands
 	started time.Time
 	out, in rowEnd
 	flash   *int // counts it: see flashed
@@ -132,6 +133,9 @@ func (m *Model) under(n *nodeState, uid string, q *Request) *row {
 		w.live.Request = *q
 	}
 	w.unflash()
+	if w.cmd == nil {
+		w.cmd = m.command(w.live.Command)
+	}
 	e := w.end(q.Dir)
 	e.node, e.gen, e.phase = n, n.tableGen, q.Phase
 	l := &w.live
@@ -259,6 +263,20 @@ func (t *requestTable) remove(w *row) {
 	w.gone = true
 	delete(t.rows, w.key)
 	w.unflash()
+}
+
+// sweepRequests brings the requests up to date, as sweep does, and counts those of each command
+// that are under way.
+func (m *Model) sweepRequests(dst *[]Live) {
+	m.requests.sweep(m.now, dst)
+	for _, c := range m.commands {
+		c.listed = 0
+	}
+	for _, w := range m.requests.order {
+		if w.cmd != nil && w.live.Ended.IsZero() {
+			w.cmd.listed++
+		}
+	}
 }
 
 // sweep brings order up to date, and appends what is to be shown, the oldest first, to

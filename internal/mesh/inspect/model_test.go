@@ -255,6 +255,40 @@ func TestQueuedRequestsGoOnWhenTheyAreAccepted(t *testing.T) {
 	}
 }
 
+// A job that is worked on is in flight wherever that is counted, though no caller waits for it.
+func TestJobsCountAsInFlightWhileTheyAreWorkedOn(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	job := request(In, "u1", 20, PhaseRunning)
+	job.Kind = KindQueued
+	w.report("billing/1", Report{Full: true, InFlight: table(job)})
+	check := func(want int) {
+		t.Helper()
+		p := w.picture()
+		listed, commands := 0, 0
+		for i := range p.Requests {
+			if p.Requests[i].Ended.IsZero() {
+				listed++
+			}
+		}
+		for i := range p.Commands {
+			commands += p.Commands[i].InFlight
+		}
+		if newest := p.History[len(p.History)-1].InFlight; listed != want || commands != want || p.Totals.InFlight != want || w.node("billing/1").InFlight != want || newest != want {
+			t.Errorf("listed %d, of commands %d, in all %d, at the node %d, in the history %d; want %d",
+				listed, commands, p.Totals.InFlight, w.node("billing/1").InFlight, newest, want)
+		}
+	}
+	w.picture()
+	w.pass(2 * time.Second)
+	check(1)
+	done := job
+	done.Phase = PhaseDone
+	w.report("billing/1", Report{Finished: []Request{done}, FinishedOf: 1, InFlight: table()})
+	w.picture()
+	w.pass(2 * time.Second)
+	check(0)
+}
+
 func TestRequestsThatNobodyWaitsForAreShown(t *testing.T) {
 	w := newWorld(t, "shop/1", "billing/1")
 	w.report("billing/1", Report{Full: true, InFlight: table(request(In, "", 3000, PhaseRunning), request(In, "", 1000, PhaseRunning))})

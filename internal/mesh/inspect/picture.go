@@ -32,7 +32,7 @@ type Picture struct {
 // Totals adds up the mesh.
 type Totals struct {
 	Nodes, Links, MissingLinks int
-	InFlight                   int // as the nodes count them; Picture.Requests may have fewer
+	InFlight                   int // that somebody waits for or works on; Picture.Requests may have fewer
 	Calls, Errors              uint64
 	Rate, ErrorRate            float64       // per second, over the last second or two
 	P50, P90, P99, P999        time.Duration // over the last ten seconds

@@ -42,6 +42,7 @@ type otherMaster struct {
 	cancel context.CancelFunc
 
 	link    atomic.Pointer[link.Link] // nil while there is none
+	failed  atomic.Bool               // a link was tried in vain, or ended
 	pending rpc.Pending               // what this master asked it
 }
 
@@ -107,6 +108,7 @@ func (o *otherMaster) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		o.failed.Store(true)
 		level := slog.LevelDebug
 		if text := err.Error(); text != told {
 			told, level = text, slog.LevelWarn

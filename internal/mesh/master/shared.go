@@ -238,12 +238,14 @@ func (m *Master) Masters() []wire.MasterInfo {
 	}
 	all := []wire.MasterInfo{me}
 	for _, x := range m.shared.Masters() {
-		info := wire.MasterInfo{ID: x.ID, IP: x.Host, Port: x.Port, Version: x.Version, Nodes: count[x.ID], Schema: x.Schema, Policy: x.Policy, UpMillis: max(0, now-x.Started), State: wire.MasterUnreachable}
+		info := wire.MasterInfo{ID: x.ID, IP: x.Host, Port: x.Port, Version: x.Version, Nodes: count[x.ID], Schema: x.Schema, Policy: x.Policy, UpMillis: max(0, now-x.Started), State: wire.MasterStarting}
 		switch o := m.others[x.ID]; {
 		case x.Lapsed:
 			info.State = wire.MasterGone
 		case o != nil && o.link.Load() != nil:
 			info.State = wire.MasterLinked
+		case o != nil && o.failed.Load():
+			info.State = wire.MasterUnreachable
 		}
 		all = append(all, info)
 	}

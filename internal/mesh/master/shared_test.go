@@ -11,6 +11,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/master"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	nodes "github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/registry"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
@@ -59,6 +60,44 @@ func TestMastersBeforeListening(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One that is in the registry and does not listen yet is not taken for one that cannot be
+// reached.
+func TestMasterThatStarts(t *testing.T) {
+	m, server, masters := several(t, 1)
+	next, err := registry.OpenShared(registry.SharedConfig{
+		URL: server.URL(), Mesh: "mesh", Self: registry.Master{ID: "next", Host: "127.0.0.1"}, Ring: m.Ring, Listener: unheard{}, Logger: meshtest.Log(t, "next"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		next.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	var all []wire.MasterInfo
+	other := func(state string, port int) bool {
+		all = masters[0].Masters()
+		return len(all) == 2 && all[1].State == state && all[1].Port == port
+	}
+	what := func() string { return fmt.Sprintf("the other master's state; masters are %+v", all) }
+	meshtest.WaitFor(t, func() bool { return other(wire.MasterStarting, 0) }, what)
+	next.SetSelf(func(x *registry.Master) { x.Port = 1 }) // nobody listens there
+	meshtest.WaitFor(t, func() bool { return other(wire.MasterUnreachable, 1) }, what)
+}
+
+// unheard is a registry.Listener that takes nothing in.
+type unheard struct{}
+
+func (unheard) Found(registry.Node)       {}
+func (unheard) Gone(registry.Node)        {}
+func (unheard) Masters([]registry.Master) {}
 
 // at has a node or an operator go to a certain master.
 func at(m *meshtest.Master) meshtest.Option {

@@ -76,7 +76,7 @@ func New(cfg Config) (*Node, error) {
 	n.dialers = dialers{core: c, byName: make(map[peerName]*dialer)}
 	n.own, n.rooms = own, newRooms(own)
 	if r, ok := store.(*queue.Redis); ok {
-		n.outbox = newOutbox(r)
+		n.outbox = newOutbox(r, nil)
 	}
 	n.kill = c.stop
 	n.handlers, err = handler.NewSet(own, handler.Config{
@@ -151,9 +151,25 @@ func (n *Node) Listening() <-chan struct{} { return n.listening }
 // Connected is closed when a master has accepted the node for the first time.
 func (n *Node) Connected() <-chan struct{} { return n.connected }
 
-// Ready tells whether the node is declared at a master at present, and can store queued
-// requests.
-func (n *Node) Ready() bool { return n.declared.Load() && n.queues.err() == nil }
+// Ready tells whether NotReady is nil.
+func (n *Node) Ready() bool { return n.NotReady() == nil }
+
+// NotReady is why the node is not to be given work at present: it leaves, is not declared at
+// a master, or cannot store queued requests. It is nil while the node is ready. It does not block.
+func (n *Node) NotReady() error {
+	switch {
+	case n.leaving.Load():
+		return errDraining
+	case !n.declared.Load():
+		return errUndeclared
+	}
+	return n.queues.err()
+}
+
+var (
+	errDraining   = errors.New("the node drains: it takes no new requests, and ends when those under way are done")
+	errUndeclared = errors.New("the node is not declared at a master; it keeps trying, and its log says why")
+)
 
 // Addr is where the mesh server listens. It is valid once Listening is closed.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }

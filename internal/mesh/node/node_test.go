@@ -284,6 +284,9 @@ func testMasterMayDieUnderCalls(t *testing.T, m *meshtest.Mesh) {
 		before := calls.Load()
 		m.Master.Stop()
 		meshtest.WaitFor(t, func() bool { return !s.Ready() && calls.Load() > before+50 }, func() string { return "calls without a master" })
+		if why := s.NotReady(); why == nil || !strings.Contains(why.Error(), "not declared at a master") {
+			t.Errorf("a node without a master is not ready since %v", why)
+		}
 		m.Master = m.StartMaster(portOf(m.Addr))
 		meshtest.WaitFor(t, func() bool { return s.Ready() && b1.Ready() && b2.Ready() }, func() string { return "the nodes to come back" })
 	}
@@ -341,6 +344,9 @@ func testDrainLosesNothing(t *testing.T, m *meshtest.Mesh) {
 		}
 		return false
 	}, func() string { return "the master to hear of the drain" })
+	if why := leaving.NotReady(); leaving.Ready() || why == nil || !strings.Contains(why.Error(), "drains") {
+		t.Errorf("a node that drains is not ready since %v", why)
+	}
 	for range 20 {
 		r, err := call(t, s, "billing.who", `{}`, node.CallOptions{})
 		if err != nil {

@@ -66,22 +66,12 @@ func newOperator(cfg Config) (*Operator, error) {
 	if cfg.Variant == "" {
 		cfg.Variant = "op-" + uuid.NewString()[:8]
 	}
-	var store *queue.Redis
-	if cfg.Redis != "" {
-		var err error
-		if store, err = openRedis(&cfg); err != nil {
-			return nil, err
-		}
-	}
 	c, err := newCore(cfg)
 	if err != nil {
-		if store != nil {
-			err = errors.Join(err, store.Close())
-		}
 		return nil, err
 	}
-	if store != nil {
-		c.outbox = newOutbox(store)
+	if cfg.Redis != "" {
+		c.outbox = newOutbox(nil, func(ctx context.Context) (*queue.Redis, error) { return openRedis(ctx, &c.cfg) })
 	}
 	o := &Operator{core: c, named: make(map[peerName]wire.Peer), told: make(chan struct{}), openings: openings{byTarget: make(map[openingTarget]*opening)}}
 	o.attached.init(c.work)
@@ -198,7 +188,7 @@ func (o *Operator) Close() {
 	o.wg.Wait()
 	o.retiring.Wait()
 	if o.outbox != nil {
-		_ = o.outbox.store.Close()
+		o.outbox.close()
 	}
 }
 

@@ -24,9 +24,11 @@ const viaRedis = "@redis"
 // outbox puts jobs into the queues that other workers have in Redis, whether or not one of
 // their variants is up.
 type outbox struct {
-	store *queue.Redis
+	// open opens store when it is first needed, with the time that ctx leaves.
+	open func(ctx context.Context) (*queue.Redis, error)
 
 	mu      sync.Mutex
+	store   *queue.Redis // nil: not open yet
 	byName  map[string]queue.Queue
 	waiting map[string]chan outcome // by item
 }
@@ -36,19 +38,19 @@ type outcome struct {
 	err    error
 }
 
-func newOutbox(store *queue.Redis) *outbox {
-	return &outbox{store: store, byName: make(map[string]queue.Queue), waiting: make(map[string]chan outcome)}
+func newOutbox(store *queue.Redis, open func(context.Context) (*queue.Redis, error)) *outbox {
+	return &outbox{store: store, open: open, byName: make(map[string]queue.Queue), waiting: make(map[string]chan outcome)}
 }
 
 // openRedis opens the configured Redis.
-func openRedis(cfg *Config) (*queue.Redis, error) {
+func openRedis(ctx context.Context, cfg *Config) (*queue.Redis, error) {
 	if cfg.Ring == nil {
 		var err error
 		if cfg.Ring, err = seal.NewRing([]seal.Keys{cfg.Keys}, nil); err != nil {
 			return nil, fmt.Errorf("check keys: %w", err)
 		}
 	}
-	s, err := queue.OpenRedis(queue.RedisConfig{
+	s, err := queue.OpenRedis(ctx, queue.RedisConfig{
 		URL: cfg.Redis, Mesh: cfg.Mesh, Name: cfg.Worker + "/" + cfg.Variant, Sealer: sealer{cfg.Ring}, Lease: cfg.QueueLease, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -80,18 +82,35 @@ func (b *outbox) takes(cmd *schema.Command, meta wire.CommandMeta) bool {
 	return b != nil && cmd.Queued && cmd.Delivery == schema.Balanced && (meta.Ack || meta.Job)
 }
 
-func (b *outbox) queue(worker string, cmd *schema.Command) (queue.Queue, error) {
+func (b *outbox) queue(ctx context.Context, worker string, cmd *schema.Command) (queue.Queue, error) {
 	name := redisQueueName(worker, "", cmd)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if q := b.byName[name]; q != nil {
 		return q, nil
 	}
+	if b.store == nil {
+		s, err := b.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.store = s
+	}
 	q, err := b.store.Queue(name, queue.Options{Command: cmd.Name, Shared: true, Settled: b.settled})
 	if err == nil {
 		b.byName[name] = q
 	}
 	return q, err
+}
+
+// close closes the store, if it was opened.
+func (b *outbox) close() {
+	b.mu.Lock()
+	s := b.store
+	b.mu.Unlock()
+	if s != nil {
+		_ = s.Close()
+	}
 }
 
 // has makes a queue that the node itself works known to the outbox.
@@ -115,7 +134,7 @@ func (b *outbox) settled(id string, result json.RawMessage, err error) {
 func (b *outbox) put(ctx context.Context, caller, worker string, cmd *schema.Command, uid string, payload json.RawMessage, meta wire.CommandMeta) Reply {
 	started := time.Now()
 	reply := Reply{Worker: worker, Variant: viaRedis, Kind: wire.KindMeshctl}
-	q, err := b.queue(worker, cmd)
+	q, err := b.queue(ctx, worker, cmd)
 	if err != nil {
 		reply.Err = putError(err)
 		return reply
@@ -143,7 +162,11 @@ func (b *outbox) put(ctx context.Context, caller, worker string, cmd *schema.Com
 	select {
 	case err = <-stored:
 	case <-ctx.Done():
-		err = rpc.ContextError(ctx)
+		select {
+		case err = <-stored: // and that says more
+		default:
+			err = rpc.ContextError(ctx)
+		}
 	}
 	if errors.As(err, new(*queue.DuplicateError)) && !meta.Job {
 		err = nil

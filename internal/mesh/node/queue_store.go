@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,7 +43,7 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 		if cfg.Variant == "" {
 			cfg.Variant = drawVariant()
 		}
-		s, err := openRedis(cfg)
+		s, err := openRedis(context.Background(), cfg)
 		if err != nil {
 			return nil, err
 		}

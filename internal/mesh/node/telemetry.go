@@ -153,7 +153,7 @@ func (t *telemetry) Queues() []inspect.QueueCount {
 	var all []inspect.QueueCount
 	for _, s := range t.core.queues.stats() {
 		all = append(all, inspect.QueueCount{
-			Command: t.core.self.Worker + "." + s.Command, Depth: s.Waiting + s.Running, OldestMillis: s.Oldest.Milliseconds(),
+			Command: t.core.self.Worker + "." + s.Command, Depth: s.Waiting + s.Running, OldestMillis: s.OldestMillis,
 			Retries: s.Retries, Dead: s.Dead,
 		})
 	}

@@ -30,7 +30,7 @@ func (q *local) Stats() Stats {
 		}
 	}
 	if oldest != nil {
-		s.Oldest = max(0, time.Since(oldest.item.Enqueued))
+		s.OldestMillis = max(0, time.Since(oldest.item.Enqueued).Milliseconds())
 	}
 	return s
 }

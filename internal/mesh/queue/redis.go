@@ -55,6 +55,8 @@ type Redis struct {
 	ending   context.Context // ends with Close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+	there    chan struct{} // closed when Redis has answered for the first time
+	answered sync.Once     // closes there
 
 	mu     sync.Mutex
 	err    error
@@ -70,8 +72,9 @@ type redisAdd struct {
 	stored func(error)
 }
 
-// OpenRedis fails only for a bad URL. Errors do not quote it: it may have a password.
-func OpenRedis(cfg RedisConfig) (*Redis, error) {
+// OpenRedis fails only for a bad URL. Errors do not quote it: it may have a password. It
+// waits for what Redis says, until ctx ends or for 2 s, and goes on asking after that.
+func OpenRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	client, err := redisdb.Open(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -82,16 +85,16 @@ func OpenRedis(cfg RedisConfig) (*Redis, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	live, cancel := context.WithCancel(context.Background())
 	s := &Redis{
-		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), ending: ctx, cancel: cancel,
-		adds: make(chan *redisAdd, maxUnsent), queues: make(map[string]*redisQueue),
+		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), ending: live, cancel: cancel,
+		adds: make(chan *redisAdd, maxUnsent), there: make(chan struct{}), queues: make(map[string]*redisQueue),
 		err: fmt.Errorf("%w: redis: not connected yet", ErrUnavailable),
 	}
 	s.check(ctx)
-	s.wg.Go(func() { s.watch(ctx) })
-	s.wg.Go(func() { s.send(ctx) })
-	s.wg.Go(func() { s.outcomes(ctx) })
+	s.wg.Go(func() { s.watch(live) })
+	s.wg.Go(func() { s.send(live) })
+	s.wg.Go(func() { s.outcomes(live) })
 	return s, nil
 }
 
@@ -108,6 +111,9 @@ func (s *Redis) Durable() bool { return true }
 // Close ends the connections. Items that were not sent yet are not accepted.
 func (s *Redis) Close() error {
 	s.cancel()
+	if s.Err() != nil {
+		_ = s.client.Close() // what is under way would only wait for an answer in vain
+	}
 	s.wg.Wait()
 	err := s.client.Close()
 	if errors.Is(err, redis.ErrClosed) {
@@ -180,6 +186,9 @@ func (s *Redis) note(err error) {
 	was, told := s.err, s.told
 	s.err, s.told = err, err != nil
 	s.mu.Unlock()
+	if err == nil {
+		s.answered.Do(func() { close(s.there) })
+	}
 	switch {
 	case err != nil && !told:
 		s.log.Error("Redis is away: queued commands are not accepted until it is back", "err", err)
@@ -335,6 +344,11 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 
 // outcomes learns what others tell.
 func (s *Redis) outcomes(ctx context.Context) {
+	select { // nothing ends the wait for a Redis that is silent
+	case <-s.there:
+	case <-ctx.Done():
+		return
+	}
 	sub := s.client.Subscribe(ctx, s.channel(s.instance))
 	defer sub.Close()
 	messages := sub.Channel()

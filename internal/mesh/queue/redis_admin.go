@@ -67,9 +67,9 @@ func (q *redisQueue) refresh(ctx context.Context) error {
 	q.stats.Delayed, q.stats.Dead = int(later.Val()), int(dead.Val())
 	// What others work on counts as waiting here, so that nothing is forgotten in a sum.
 	q.stats.Waiting = max(0, int(length.Val())-min(running, len(q.busy))) + q.stats.Delayed
-	q.stats.Oldest = 0
+	q.stats.OldestMillis = 0
 	if m := oldest.Val(); len(m) > 0 {
-		q.stats.Oldest = max(0, now.Val().Sub(entryTime(m[0].ID)))
+		q.stats.OldestMillis = max(0, now.Val().Sub(entryTime(m[0].ID)).Milliseconds())
 	}
 	return nil
 }

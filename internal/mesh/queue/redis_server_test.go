@@ -25,7 +25,7 @@ func openRedis(t *testing.T, cfg queue.RedisConfig) *queue.Redis {
 	if cfg.Name == "" {
 		cfg.Name = "n1"
 	}
-	s, err := queue.OpenRedis(cfg)
+	s, err := queue.OpenRedis(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

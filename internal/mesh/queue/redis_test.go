@@ -256,7 +256,7 @@ func (s ringSealer) Open(ctx context.Context, text string) ([]byte, error) {
 
 func TestRedisURLIsNotQuoted(t *testing.T) {
 	for _, url := range []string{"http://:hunter2@h/0", "redis://:hunter2@h/notadb", "redis://:hunter2@h:port/0", "::hunter2"} {
-		if s, err := queue.OpenRedis(queue.RedisConfig{URL: url, Sealer: reversible{}}); err == nil {
+		if s, err := queue.OpenRedis(t.Context(), queue.RedisConfig{URL: url, Sealer: reversible{}}); err == nil {
 			s.Close()
 			t.Errorf("%s was taken", url)
 		} else if strings.Contains(err.Error(), "hunter2") {

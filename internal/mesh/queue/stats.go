@@ -1,7 +1,5 @@
 package queue
 
-import "time"
-
 // Stats is what a queue has and has done. Counters count since the node started.
 type Stats struct {
 	Command string `json:"command"`
@@ -15,8 +13,8 @@ type Stats struct {
 	Running  int `json:"running"` // being worked on
 	Dead     int `json:"dead"`    // given up, and kept
 	MaxDepth int `json:"max_depth"`
-	// Oldest is the age of the oldest item that waits or is being worked on; 0: none.
-	Oldest time.Duration `json:"oldest_ns"`
+	// OldestMillis is the age of the oldest item that waits or is being worked on; 0: none.
+	OldestMillis int64 `json:"oldest_ms"`
 
 	Accepted   uint64 `json:"accepted"`
 	Done       uint64 `json:"done"`

@@ -72,6 +72,7 @@ type Shared struct {
 	log    *slog.Logger
 	epoch  string // offered, where there is none
 	wake   chan struct{}
+	retold chan struct{} // self is to be written before the next renewal is due
 	first  chan struct{} // closed when everything has been read for the first time
 
 	mu   sync.Mutex
@@ -130,7 +131,7 @@ func OpenShared(cfg SharedConfig) (*Shared, error) {
 	}
 	return &Shared{
 		cfg: cfg, client: client, log: cfg.Logger, self: cfg.Self, epoch: uuid.NewString(),
-		wake: make(chan struct{}, 1), first: make(chan struct{}),
+		wake: make(chan struct{}, 1), retold: make(chan struct{}, 1), first: make(chan struct{}),
 		own: make(map[string]Node), written: make(map[string]int64), dirty: make(map[string]dirt), others: make(map[string]other),
 		err: fmt.Errorf("%w: not connected to Redis yet", ErrNotShared),
 	}, nil
@@ -155,12 +156,16 @@ func (s *Shared) Err() error {
 	return s.err
 }
 
-// SetSelf changes what the others are told of this master but its ID and Ticket.
+// SetSelf changes what the others are told of this master, at once, but its ID and Ticket.
 func (s *Shared) SetSelf(change func(*Master)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.self)
 	s.self.ID, s.self.Ticket = s.cfg.Self.ID, s.cfg.Self.Ticket
+	select {
+	case s.retold <- struct{}{}:
+	default:
+	}
 }
 
 // Self is what the others are told of this master; Host is "" until Redis has told it.
@@ -248,6 +253,8 @@ func (s *Shared) Run(ctx context.Context) {
 			s.leave()
 			return
 		case <-renew.C:
+			s.tick(ctx, reader)
+		case <-s.retold:
 			s.tick(ctx, reader)
 		case <-s.wake:
 			if s.Err() == nil {

@@ -107,7 +107,9 @@ func (s *Shared) check(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.SetSelf(func(m *Master) { m.Host = host })
+		s.mu.Lock()
+		s.self.Host = host
+		s.mu.Unlock()
 	}
 	s.follow.checked = true
 	return nil

@@ -157,6 +157,22 @@ func declared(m *member, variant, client string, attach int64) registry.Node {
 	}
 }
 
+// What a master changes about itself is written at once, and not when its lease is renewed.
+func TestSharedTellsChangesAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	a := begin(t, server, "a", func(c *registry.SharedConfig) { c.Self.Port, c.Lease, c.Renew = 0, 3*time.Hour, time.Hour })
+	b := begin(t, server, "b")
+	port := func() int {
+		if all := b.Shared.Masters(); len(all) == 1 {
+			return all[0].Port
+		}
+		return -1
+	}
+	meshtest.WaitFor(t, func() bool { return port() == 0 }, func() string { return "b to hear of a" })
+	a.SetSelf(func(x *registry.Master) { x.Port = 4000 })
+	meshtest.WaitFor(t, func() bool { return port() == 4000 }, func() string { return "b to hear where a listens" })
+}
+
 func TestSharedSeesOthers(t *testing.T) {
 	server := redistest.Start(t)
 	m1, m2 := begin(t, server, "m1"), begin(t, server, "m2")

@@ -36,7 +36,7 @@ func ObeyKeys(ring *seal.Ring, o wire.KeyOrder, links []link.Link, log *slog.Log
 		err = ring.Use(o.Fingerprint)
 	case wire.KeyRemove:
 		if len(doomed) > 0 && !o.Force && ring.Used().Fingerprint() != o.Fingerprint {
-			return nil, nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("%d links still live on the key", len(doomed))}
+			return nil, nil, &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf("links still on the key: %d", len(doomed))}
 		}
 		err = ring.Remove(o.Fingerprint)
 	}

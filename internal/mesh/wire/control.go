@@ -35,8 +35,9 @@ type MasterInfo struct {
 	Policy   string `json:"policy,omitempty" yaml:"policy,omitempty"`
 	UpMillis int64  `json:"up_ms" yaml:"up_ms"`
 	// State is "here" of the one that answers, "linked" of one that it is connected to,
-	// "unreachable" of another that is there, and "gone" of one that has ended or has not been
-	// heard of; its nodes are awaited elsewhere.
+	// "starting" of one that does not listen yet (Port is 0) or that no link has been tried to
+	// so far, "unreachable" of another that is there, and "gone" of one that has ended or has
+	// not been heard of; its nodes are awaited elsewhere.
 	State string `json:"state" yaml:"state"`
 	// Registry is why the one that answers does not know what the others know at present.
 	Registry string `json:"registry,omitempty" yaml:"registry,omitempty"`
@@ -46,6 +47,7 @@ type MasterInfo struct {
 const (
 	MasterHere        = "here"
 	MasterLinked      = "linked"
+	MasterStarting    = "starting"
 	MasterUnreachable = "unreachable"
 	MasterGone        = "gone"
 )

@@ -47,9 +47,9 @@ type QueueEntry struct {
 	UID         string `json:"uid,omitempty"`
 	Caller      string `json:"caller"`
 	State       string `json:"state"` // waiting, delayed, running, dead
-	Enqueued    int64  `json:"enqueued"`
-	Due         int64  `json:"due,omitempty"`
-	Died        int64  `json:"died,omitempty"`
+	Enqueued    int64  `json:"enqueued_ms"`
+	Due         int64  `json:"due_ms,omitempty"`
+	Died        int64  `json:"died_ms,omitempty"`
 	Attempts    int    `json:"attempts"`
 	Redelivered bool   `json:"redelivered,omitempty"`
 	Error       string `json:"error,omitempty"`

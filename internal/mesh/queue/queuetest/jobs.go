@@ -292,7 +292,8 @@ func testPeek(t *testing.T, open Factory) {
 	if some, err := q.Peek(t.Context(), 1); err != nil || len(some) != 1 {
 		t.Errorf("Peek of one: %d, %v", len(some), err)
 	}
-	if s := q.Stats(); s.Waiting != 2 || s.Running != 1 || s.Oldest <= 0 {
+	await(t, "an age of the oldest", func() bool { return q.Stats().OldestMillis > 0 })
+	if s := q.Stats(); s.Waiting != 2 || s.Running != 1 {
 		t.Errorf("stats: %+v", s)
 	}
 	close(release)
