@@ -406,7 +406,7 @@ func (q *redisQueue) finish(ctx context.Context, c *claim, value json.RawMessage
 }
 
 // end notes what becomes of an item, trying again while Redis is away. It reports false when
-// somebody else has ended it.
+// somebody else has it, or has ended it in another way.
 func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error, after time.Duration) bool {
 	var record, sealedErr string
 	if what != "done" {

@@ -52,11 +52,16 @@ return {n, redis.call('SISMEMBER', KEYS[3], ARGV[1])}`)
 
 // endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
 // becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
-// 1, or 0 when somebody else has ended it.
+// 1, or 0 when somebody else has the item, or has ended it in another way. It may be asked again,
+// where its answer was lost.
 var endScript = redis.NewScript(luaNow + `
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XDEL', KEYS[1], ARGV[2])
 local id = ARGV[3]
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
+  local at, is = redis.call('HGET', KEYS[2], id), 'done'
+  if redis.call('ZSCORE', KEYS[8], id) then is = 'dead' elseif at then is = at == 'later' and 'retry' or 'taken' end
+  return is == ARGV[4] and 1 or 0
+end
+redis.call('XDEL', KEYS[1], ARGV[2])
 if ARGV[4] == 'retry' then
   redis.call('HSET', KEYS[2], id, 'later')
   redis.call('HSET', KEYS[5], id, ARGV[6])

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/meshtest/fault"
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -106,6 +108,49 @@ func TestRedisAddBeforeAnyWorker(t *testing.T) {
 	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`"ok"`), nil })
 	if got := receive(t, outcomes); got != `a "ok"` {
 		t.Errorf("outcome %s", got)
+	}
+}
+
+// Redis notes that a job is done, and the worker does not hear of that: it asks again, and the
+// caller learns the outcome, once.
+func TestRedisLostAnswerToTheEnd(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	outcomes := make(chan string, 4)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	worker, store := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "worker"}, queue.Options{})
+	deaf := fault.Faults{Down: fault.Line{Blackhole: true}}
+	run(t, worker, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		if i.ID == "first" { // after which Redis has all scripts
+			return nil, nil
+		}
+		return json.RawMessage(`"ok"`), proxy.Set(deaf)
+	})
+	if err := add(t, caller, queue.Item{ID: "first", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, outcomes)
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "Redis to know that it is done", func() bool {
+		return proxy.Faults() == deaf && caller.Stats().Waiting == 0
+	})
+	await(t, "the worker to give up waiting", func() bool { return store.Err() != nil })
+	if err := proxy.Set(fault.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
+		t.Errorf("outcome %s", got)
+	}
+	if s := worker.Stats(); s.Done != 2 || s.Dead != 0 {
+		t.Errorf("stats: %+v", s)
 	}
 }
 

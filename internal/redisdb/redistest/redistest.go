@@ -40,6 +40,12 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// StartTCP starts one on a port of the loopback interface, for what stands between.
+func StartTCP(t testing.TB) *Server {
+	t.Helper()
+	return onPort(t)
+}
+
 // newServer makes one that does not run yet. With network unix its address is in its folder.
 func newServer(t testing.TB, network, addr string, args ...string) *Server {
 	t.Helper()
@@ -71,6 +77,9 @@ func (s *Server) URL() string {
 	}
 	return "redis://" + s.addr
 }
+
+// Addr is the socket or HOST:PORT where it listens.
+func (s *Server) Addr() string { return s.addr }
 
 // Client connects to it. The caller closes it.
 func (s *Server) Client() *redis.Client {
