@@ -89,6 +89,7 @@ func newCore(cfg Config) (*core, error) {
 	setDefault(&cfg.MaxInFlight, 4096)
 	setDefault(&cfg.DrainTimeout, 10*time.Second)
 	setDefault(&cfg.Timeout, 3*time.Second)
+	setDefault(&cfg.Heartbeat, link.HeartbeatLAN)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 )
 
 // handlerGrace is how long handlers may take to end once their context has.
@@ -221,6 +222,11 @@ func (n *Node) Status() handler.Status {
 	}
 }
 
+// noticeShare is which share of the heartbeat links stay for after they were told that the node
+// leaves (50 ms of 3 s). What a peer sent before it heard of that is refused, and goes to another
+// variant; over a link that has closed it would be lost.
+const noticeShare = 60
+
 // drain announces that the node leaves and waits for what is under way.
 func (n *Node) drain(ctx context.Context) {
 	n.leaving.Store(true)
@@ -232,13 +238,17 @@ func (n *Node) drain(ctx context.Context) {
 			_ = rpc.Event(*l, wire.EventDrain, self)
 		}
 	}
-	for _, l := range n.peers.links() {
+	links := n.peers.links()
+	for _, l := range links {
 		if l.meshctl() {
 			_ = rpc.Event(l, wire.EventDrain, self)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainTimeout)
 	defer cancel()
+	if len(links) > 0 {
+		pause.For(ctx, n.cfg.Heartbeat/noticeShare)
+	}
 	err := n.queues.idle(ctx)
 	if err == nil {
 		err = n.server.Idle(ctx)

@@ -193,6 +193,7 @@ func TestTelemetryCountsCalls(t *testing.T) {
 
 		// From now on it sees things come and go.
 		_ = b2.Stop()
+		meshtest.AwaitPeers(t, s, "billing/b1", "mailer/m1")
 		release := make(chan error, 1)
 		go func() {
 			_, err := s.Call(context.Background(), "billing.slow", json.RawMessage(`{"n":1}`), node.CallOptions{Timeout: time.Minute})
