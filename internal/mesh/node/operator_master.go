@@ -139,7 +139,7 @@ func (a *attachment) end() link.Link {
 	a.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if l := a.link; l == nil && !a.ended {
+	if a.link == nil && !a.ended {
 		close(a.again)
 	}
 	a.ended = true

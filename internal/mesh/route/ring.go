@@ -26,13 +26,21 @@ func (r *Ring[T]) All() []T {
 // the turn on by one. The turns of members to be skipped go to the others, to each as many;
 // where all are, they keep them. The caller must not change the slice.
 func (r *Ring[T]) Turn(skip func(T) bool) (all []T, first int) {
-	if all = r.All(); len(all) > 0 {
-		turn := r.turn.Add(1) - 1
-		if first = int(turn % uint64(len(all))); skip(all[first]) {
-			first = instead(all, turn, skip)
-		}
+	all = r.All()
+	return all, r.next(all, skip)
+}
+
+// next moves the turn on by one, and says which of some members it falls to; 0 without any.
+func (r *Ring[T]) next(some []T, skip func(T) bool) int {
+	if len(some) == 0 {
+		return 0
 	}
-	return all, first
+	turn := r.turn.Add(1) - 1
+	first := int(turn % uint64(len(some)))
+	if skip(some[first]) {
+		return instead(some, turn, skip)
+	}
+	return first
 }
 
 // instead is who takes the turn of one that is skipped.
@@ -84,11 +92,5 @@ func (r *Ring[T]) Remove(v T) {
 // TurnOf is Turn over the members that keep accepts. The caller owns the slice.
 func (r *Ring[T]) TurnOf(keep, skip func(T) bool) (some []T, first int) {
 	some = slices.DeleteFunc(slices.Clone(r.All()), func(v T) bool { return !keep(v) })
-	if len(some) > 0 {
-		turn := r.turn.Add(1) - 1
-		if first = int(turn % uint64(len(some))); skip(some[first]) {
-			first = instead(some, turn, skip)
-		}
-	}
-	return some, first
+	return some, r.next(some, skip)
 }
