@@ -66,18 +66,19 @@ func (c *core) serveAccepted(ctx context.Context, l link.Link) (err error) {
 	}
 	l.Trust()
 	pl := newPeerLink(l, who.Public(), claims)
+	if pl.meshctl() {
+		// Before the link may be used: whoever dialled it waits for this, and for nothing else.
+		answer := wire.Declared{Worker: who.Worker, Variant: who.Variant, ClientID: l.Info().ID, Meshctl: c.introduction()}
+		if err := rpc.Event(l, wire.EventDeclared, answer); err != nil {
+			return err
+		}
+	}
 	p := c.peers.add(pl)
 	c.retireBefore(p, pl)
 	defer func() { c.peers.remove(p, l, err) }()
 	defer c.endWithToken(pl)()
 	if e := c.disallowed(pl); e != nil {
 		return c.refuse(l, e) // since it was admitted
-	}
-	if pl.meshctl() {
-		answer := wire.Declared{Worker: who.Worker, Variant: who.Variant, ClientID: l.Info().ID, Meshctl: c.introduction()}
-		if err := rpc.Event(l, wire.EventDeclared, answer); err != nil {
-			return err
-		}
 	}
 	return c.serve(ctx, p, pl)
 }
