@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,32 @@ func TestJobsJudge(t *testing.T) {
 		var r Report
 		j.judge(&r, came)
 		judged(t, &r, want)
+	}
+}
+
+// Each victim has its turn in the first round, however few kills there is time for.
+func TestDeal(t *testing.T) {
+	victims := []*victim{{name: "redis", kind: "redis"}, {name: "w1", kind: "node"}, {name: "w2", kind: "node"}, {name: "c1", kind: "caller"}, {name: "c2", kind: "caller"}}
+	for seed := range uint64(100) {
+		dice := rand.New(rand.NewPCG(seed, 0))
+		var kinds []string
+		seen := make(map[*victim]int)
+		for _, v := range deal(victims, true, dice) {
+			kinds = append(kinds, v.kind)
+			seen[v]++
+		}
+		if want := []string{"caller", "caller", "redis", "node", "node"}; !slices.Equal(kinds, want) || len(seen) != len(victims) {
+			t.Fatalf("first %v, want %v", kinds, want)
+		}
+		clear(seen)
+		for _, v := range deal(victims, false, dice) {
+			seen[v]++
+		}
+		for _, v := range victims {
+			if want := map[string]int{"node": 2, "redis": 1, "caller": 1}[v.kind]; seen[v] != want {
+				t.Fatalf("then %s comes %d times, want %d", v.name, seen[v], want)
+			}
+		}
 	}
 }
 

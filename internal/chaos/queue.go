@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -207,7 +208,7 @@ func (j *jobs) caller(i int) jobCallerConfig {
 }
 
 // killAll kills one victim after another until all callers are done and most of the jobs as well, or no more get done, and each
-// of them at least once: victims are dealt like cards, so that none is left out for long.
+// of them had its turn: victims are dealt like cards, so that none is left out for long.
 func (j *jobs) killAll(ctx context.Context) error {
 	dice := j.lab.Dice("kills")
 	every := killEveryShort
@@ -233,15 +234,7 @@ func (j *jobs) killAll(ctx context.Context) error {
 			since = time.Now()
 		}
 		if len(deck) == 0 {
-			for _, v := range j.victims {
-				if deck = append(deck, v); v.kind == "node" {
-					deck = append(deck, v) // twice as often: it has most to lose
-				}
-			}
-			dice.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
-			if n == 0 { // callers first: they may be done soon
-				slices.SortStableFunc(deck, func(a, b *victim) int { return strings.Compare(a.kind, b.kind) })
-			}
+			deck = deal(j.victims, n == 0, dice)
 		}
 		v := deck[0]
 		if deck = deck[1:]; v.finished() {
@@ -266,6 +259,22 @@ func (j *jobs) killAll(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// deal shuffles the victims. The first time each comes once, so that all had their turn before the jobs are done: callers
+// first, who are done the soonest. Later nodes come twice, which have most to lose.
+func deal(victims []*victim, first bool, dice *rand.Rand) (deck []*victim) {
+	for _, v := range victims {
+		if deck = append(deck, v); v.kind == "node" && !first {
+			deck = append(deck, v)
+		}
+	}
+	dice.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
+	if first {
+		order := []string{"caller", "redis", "node"}
+		slices.SortStableFunc(deck, func(a, b *victim) int { return slices.Index(order, a.kind) - slices.Index(order, b.kind) })
+	}
+	return deck
 }
 
 // waiting is how many jobs wait; all of them while the nodes cannot be asked.
