@@ -257,8 +257,7 @@ func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
 		if item.Key != "" {
 			window = a.q.o.Window.Milliseconds()
 		}
-		k := digestOf(item.Key)
-		results[i] = addScript.Eval(ctx, pipe, a.q.keys("jobs", "at", "later", "conf", fmt.Sprintf("key:%x", k)),
+		results[i] = addScript.Eval(ctx, pipe, a.q.keys("jobs", "at", "later", "conf", idempotencyKey(item)),
 			redisGroup, item.ID, record, a.q.maxDepth, DefaultMaxDepth, window)
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout) // sealing may have taken long, the first time

@@ -128,6 +128,7 @@ type claim struct {
 	entry string
 	id    string
 	taken bool // from another who has not finished it
+	isNew bool // in the queue: it was not delayed or dead before
 	item  Item
 }
 
@@ -296,6 +297,10 @@ func (q *redisQueue) sweep(ctx context.Context) error {
 
 // claim opens an entry. One that cannot be opened is left to others for a lease.
 func (q *redisQueue) claim(ctx context.Context, m redis.XMessage, taken bool) *claim {
+	if len(m.Values) == 0 { // it was removed; Redis 6.2 gives it to us again and again
+		_ = q.s.failed(q.s.client.XAck(ctx, q.key("jobs"), redisGroup, m.ID).Err())
+		return nil
+	}
 	id, _ := m.Values["id"].(string)
 	sealed, _ := m.Values["r"].(string)
 	item, err := q.s.open(ctx, sealed)
@@ -303,7 +308,8 @@ func (q *redisQueue) claim(ctx context.Context, m redis.XMessage, taken bool) *c
 		q.o.Logger.Error("a queued command in Redis cannot be opened; is its key in the key ring?", "id", id, "command", q.o.Command, "err", err)
 		return nil
 	}
-	return &claim{entry: m.ID, id: id, taken: taken, item: item}
+	_, isNew := m.Values["new"]
+	return &claim{entry: m.ID, id: id, taken: taken, isNew: isNew, item: item}
 }
 
 func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
@@ -312,10 +318,6 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 		q.handBack(ctx, c, false)
 		return
 	default:
-	}
-	taken := "0"
-	if c.taken {
-		taken = "1"
 	}
 	q.mu.Lock()
 	q.busy[c.entry] = c.item
@@ -327,13 +329,16 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 		delete(q.busy, c.entry)
 		q.dirty = true
 	}()
-	answer, err := q.eval(ctx, beginScript, q.keys("at", "tries", "again"), c.id, taken).Int64Slice()
+	answer, err := q.begin(ctx, c)
 	if err != nil || len(answer) != 2 {
 		_ = q.s.failed(err)
 		return // it is claimed again when its lease has run out
 	}
 	if answer[0] == 0 {
-		q.end(ctx, c, "done", nil, 0) // it was withdrawn
+		if answer[1] == 1 {
+			q.o.Logger.Warn("dropped a queued command that Redis had not stored whole: it was sent again, and accepted then", "id", c.id, "command", q.o.Command)
+			q.s.tell(ctx, q, c.item, nil, &DuplicateError{ID: c.id})
+		}
 		return
 	}
 	c.item.Attempt, c.item.Redelivered = int(answer[0]), answer[1] == 1
@@ -354,6 +359,22 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 	}
 	q.finish(ctx, c, value, err)
 }
+
+// begin notes that a try begins. See beginScript for what it gives.
+func (q *redisQueue) begin(ctx context.Context, c *claim) ([]int64, error) {
+	claimed, window := "0", int64(0)
+	if c.taken {
+		claimed = "1"
+	}
+	if c.isNew && c.item.Key != "" {
+		window = q.o.Window.Milliseconds()
+	}
+	keys := q.keys("jobs", "at", "tries", "again", idempotencyKey(c.item))
+	return q.eval(ctx, beginScript, keys, redisGroup, c.entry, c.id, claimed, window).Int64Slice()
+}
+
+// idempotencyKey is where the id is of the item that was accepted with an item's key.
+func idempotencyKey(item Item) string { return fmt.Sprintf("key:%x", digestOf(item.Key)) }
 
 // renew keeps an entry ours until ctx ends, or ends it when it is not.
 func (q *redisQueue) renew(ctx context.Context, c *claim, cancel context.CancelCauseFunc) {

@@ -4,8 +4,9 @@ import "github.com/redis/go-redis/v9"
 
 // The scripts, each atomic. Keys are those of one queue, all in one slot of a cluster:
 //
-//	jobs    stream of what waits and is being worked on: id, r (the sealed record)
-//	at      hash, id → entry in jobs, or "later": what is in the queue
+//	jobs    stream of what waits and is being worked on: id, r (the sealed record), and new
+//	        where it was not there before
+//	at      hash, id → entry in jobs, or "later": what is in the queue, and where
 //	tries   hash, id → how many tries were begun
 //	again   set of ids whose earlier try has no known end
 //	err     hash, id → sealed error of the last try
@@ -14,6 +15,12 @@ import "github.com/redis/go-redis/v9"
 //	conf    hash: max_depth; closed, when it takes nothing
 //
 // Times are Redis' own, so that the clocks of nodes need not agree.
+//
+// The order of writes in a script matters. A redis-server that is killed while it appends a
+// transaction to its file leaves the part that it had written there when it starts again, and carries that out
+// when it starts once more, behind a client's back (mended in Valkey by valkey-io/valkey#4342). So an item
+// is first written where it goes to, then at says so, and only then it goes from where it was; and
+// what is not where at says is no item.
 
 const luaNow = `local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
@@ -37,59 +44,77 @@ local p = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if type(p) == 'table' and not p.err then running = p[1] end
 local depth = redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[3]) - running
 if depth >= max then return {'full', tostring(depth), 0} end
-local entry = redis.call('XADD', KEYS[1], '*', 'id', ARGV[2], 'r', ARGV[3])
+local entry = redis.call('XADD', KEYS[1], '*', 'id', ARGV[2], 'r', ARGV[3], 'new', '1')
 redis.call('HSET', KEYS[2], ARGV[2], entry)
 if ARGV[6] ~= '0' then redis.call('SET', KEYS[5], ARGV[2], 'PX', ARGV[6]) end
 return {'ok', entry, 0}`)
 
-// beginScript: at, tries, again; id, claimed. It gives the number of the try, 0 when the item
-// is gone, and whether it is redelivered.
-var beginScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0, 0} end
-local n = redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
-if ARGV[2] == '1' and n > 1 then redis.call('SADD', KEYS[3], ARGV[1]) end
-return {n, redis.call('SISMEMBER', KEYS[3], ARGV[1])}`)
+// beginScript: jobs, at, tries, again, key; group, entry, id, claimed, window in ms ("0": not a new
+// item, or one without a key). It gives the number of the try, and 1 when the item is redelivered;
+// 0 when it is gone, and 1 when that is because another one with its key was accepted: then it was not, as
+// nobody was told that it is stored.
+var beginScript = redis.NewScript(luaNow + `
+local id, entry = ARGV[3], ARGV[2]
+local gone, twin = redis.call('HGET', KEYS[2], id) ~= entry, 0
+local tries = tonumber(redis.call('HGET', KEYS[3], id) or '0')
+if not gone and tries == 0 and ARGV[5] ~= '0' and string.match(entry, '^%d+') + ARGV[5] > now then
+  local had = redis.call('GET', KEYS[5])
+  if had and had ~= id then
+    gone, twin = true, 1
+    redis.call('HDEL', KEYS[2], id)
+  end
+end
+if gone then
+  redis.call('XDEL', KEYS[1], entry)
+  redis.call('XACK', KEYS[1], ARGV[1], entry)
+  return {0, twin}
+end
+if ARGV[4] == '1' and tries > 0 then redis.call('SADD', KEYS[4], id) end
+return {redis.call('HINCRBY', KEYS[3], id, 1), redis.call('SISMEMBER', KEYS[4], id)}`)
 
 // endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
 // becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
 // 1, or 0 when somebody else has the item, or has ended it in another way. It may be asked again,
 // where its answer was lost.
 var endScript = redis.NewScript(luaNow + `
-local id = ARGV[3]
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
-  local at, is = redis.call('HGET', KEYS[2], id), 'done'
-  if redis.call('ZSCORE', KEYS[8], id) then is = 'dead' elseif at then is = at == 'later' and 'retry' or 'taken' end
-  return is == ARGV[4] and 1 or 0
-end
-redis.call('XDEL', KEYS[1], ARGV[2])
-if ARGV[4] == 'retry' then
-  redis.call('HSET', KEYS[2], id, 'later')
-  redis.call('HSET', KEYS[5], id, ARGV[6])
-  redis.call('HSET', KEYS[7], id, ARGV[5])
-  redis.call('ZADD', KEYS[6], now + ARGV[7], id)
-  return 1
-end
-redis.call('HDEL', KEYS[2], id)
-if ARGV[4] == 'dead' then
-  redis.call('HSET', KEYS[5], id, ARGV[6])
-  redis.call('HSET', KEYS[9], id, ARGV[5])
-  redis.call('ZADD', KEYS[8], now, id)
-  if redis.call('ZCARD', KEYS[8]) > tonumber(ARGV[8]) then
-    local oldest = redis.call('ZPOPMIN', KEYS[8])[1]
-    redis.call('HDEL', KEYS[9], oldest); redis.call('HDEL', KEYS[5], oldest)
-    redis.call('HDEL', KEYS[3], oldest); redis.call('SREM', KEYS[4], oldest)
+local entry, id = ARGV[2], ARGV[3]
+local at, is = redis.call('HGET', KEYS[2], id), 'done'
+local ours = #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0
+if ours and at == entry then
+  if ARGV[4] == 'retry' then
+    redis.call('HSET', KEYS[5], id, ARGV[6])
+    redis.call('HSET', KEYS[7], id, ARGV[5])
+    redis.call('ZADD', KEYS[6], now + ARGV[7], id)
+    redis.call('HSET', KEYS[2], id, 'later')
+  elseif ARGV[4] == 'dead' then
+    redis.call('HSET', KEYS[5], id, ARGV[6])
+    redis.call('HSET', KEYS[9], id, ARGV[5])
+    redis.call('ZADD', KEYS[8], now, id)
+    redis.call('HDEL', KEYS[2], id)
+    if redis.call('ZCARD', KEYS[8]) > tonumber(ARGV[8]) then
+      local oldest = redis.call('ZPOPMIN', KEYS[8])[1]
+      redis.call('HDEL', KEYS[9], oldest); redis.call('HDEL', KEYS[5], oldest)
+      redis.call('HDEL', KEYS[3], oldest); redis.call('SREM', KEYS[4], oldest)
+    end
+  else
+    redis.call('HDEL', KEYS[2], id)
+    redis.call('HDEL', KEYS[3], id); redis.call('SREM', KEYS[4], id); redis.call('HDEL', KEYS[5], id)
   end
-  return 1
+  is = ARGV[4]
+elseif redis.call('ZSCORE', KEYS[8], id) then is = 'dead'
+elseif at then is = at == 'later' and 'retry' or 'taken' end
+if ours then
+  redis.call('XDEL', KEYS[1], entry)
+  redis.call('XACK', KEYS[1], ARGV[1], entry)
 end
-redis.call('HDEL', KEYS[3], id); redis.call('SREM', KEYS[4], id); redis.call('HDEL', KEYS[5], id)
-return 1`)
+return is == ARGV[4] and 1 or 0`)
 
 // handBackScript: jobs, tries, again; group, consumer, entry, id, begun. Whoever looks next
 // for abandoned work finds it at once.
 var handBackScript = redis.NewScript(`
 if ARGV[5] == '1' then
-  redis.call('HINCRBY', KEYS[2], ARGV[4], -1)
   redis.call('SADD', KEYS[3], ARGV[4])
+  redis.call('HINCRBY', KEYS[2], ARGV[4], -1)
 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', 86400000, 'JUSTID')
 return 1`)
@@ -106,7 +131,9 @@ return 1`)
 var promoteScript = redis.NewScript(luaNow + `
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)) do
   local r = redis.call('HGET', KEYS[4], id)
-  if r then redis.call('HSET', KEYS[2], id, redis.call('XADD', KEYS[1], '*', 'id', id, 'r', r)) end
+  if r and redis.call('HGET', KEYS[2], id) == 'later' then
+    redis.call('HSET', KEYS[2], id, redis.call('XADD', KEYS[1], '*', 'id', id, 'r', r))
+  end
   redis.call('HDEL', KEYS[4], id); redis.call('ZREM', KEYS[3], id)
 end
 local next = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
@@ -121,26 +148,33 @@ if not entry then return false end
 local r
 if entry == 'later' then
   r = redis.call('HGET', KEYS[7], ARGV[2])
-  redis.call('ZREM', KEYS[6], ARGV[2]); redis.call('HDEL', KEYS[7], ARGV[2])
 else
   local p = redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1)
   if type(p) == 'table' and not p.err and #p > 0 then return false end
   local e = redis.call('XRANGE', KEYS[1], entry, entry)
   if #e > 0 then r = e[1][2][4] end
-  redis.call('XDEL', KEYS[1], entry)
 end
 redis.call('HDEL', KEYS[2], ARGV[2]); redis.call('HDEL', KEYS[3], ARGV[2])
 redis.call('SREM', KEYS[4], ARGV[2]); redis.call('HDEL', KEYS[5], ARGV[2])
+if entry == 'later' then
+  redis.call('ZREM', KEYS[6], ARGV[2]); redis.call('HDEL', KEYS[7], ARGV[2])
+else
+  redis.call('XDEL', KEYS[1], entry)
+end
 return r or ''`)
 
 // deadScript: jobs, at, tries, again, err, dead, dead-r; id, what becomes of it (retry or gone).
 var deadScript = redis.NewScript(`
-if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
+if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then return 0 end
 local r = redis.call('HGET', KEYS[7], ARGV[1])
-redis.call('HDEL', KEYS[7], ARGV[1]); redis.call('HDEL', KEYS[5], ARGV[1]); redis.call('HDEL', KEYS[3], ARGV[1])
-if ARGV[2] == 'retry' and r then
-  redis.call('HSET', KEYS[2], ARGV[1], redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'r', r))
-else
-  redis.call('SREM', KEYS[4], ARGV[1])
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  if ARGV[2] == 'retry' and r then
+    redis.call('HSET', KEYS[2], ARGV[1], redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'r', r))
+  else
+    redis.call('SREM', KEYS[4], ARGV[1])
+  end
 end
+redis.call('HDEL', KEYS[5], ARGV[1]); redis.call('HDEL', KEYS[7], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
 return 1`)

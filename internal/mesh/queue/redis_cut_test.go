@@ -1,0 +1,142 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/queue"
+	"github.com/meshctl/meshctl/internal/redisdb/redistest"
+)
+
+// A redis-server that is killed while it appends a transaction to its file may carry out a part of it when it
+// is started for the second time. Nothing accepted is lost by that, and nothing is done twice that
+// would not be without it.
+func TestRedisCutTransactions(t *testing.T) {
+	fail := func(until func(queue.Stats) bool) func(*testing.T, queue.Queue) {
+		return func(t *testing.T, q queue.Queue) { work(t, q, errors.New("fails"), until) }
+	}
+	retried := fail(func(s queue.Stats) bool { return s.Retries > 1 })
+	died := fail(func(s queue.Stats) bool { return s.Failed == 1 })
+	for _, c := range []cutTransaction{
+		{name: "add", marker: "XADD", again: true, least: 1, before: func(*testing.T, queue.Queue) {}},
+		{name: "retry", marker: ":err", retries: 1000, least: 1, before: retried},
+		{name: "promote", marker: "ZREM", retries: 1000, least: 1, before: retried},
+		{name: "dead", marker: ":dead-r", least: 1, before: died},
+		{name: "dead retry", marker: "XADD", least: 1, before: func(t *testing.T, q queue.Queue) {
+			died(t, q)
+			if n, err := q.Revive(t.Context()); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+		}},
+		{name: "done", marker: "XACK", before: func(t *testing.T, q queue.Queue) {
+			work(t, q, nil, func(s queue.Stats) bool { return s.Done == 1 })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			for c.after(t, n) {
+				n++
+			}
+			if n < 4 {
+				t.Errorf("cut after %d commands at most", n-1)
+			}
+		})
+	}
+}
+
+type cutTransaction struct {
+	name    string
+	marker  string // of the transaction, see redistest.Server.Cut
+	retries int
+	before  func(t *testing.T, q queue.Queue) // ends with that transaction
+	again   bool                              // the item is sent again after it
+	least   int                               // times that it is done from then on, or is a dead letter
+}
+
+// after has redis-server killed after n commands of the transaction, and then once more. It reports false
+// when the transaction is shorter.
+func (c cutTransaction) after(t *testing.T, n int) bool {
+	server := redistest.Start(t)
+	use := func(use func(queue.Queue)) {
+		s := openRedis(t, queue.RedisConfig{URL: server.URL(), Mesh: "m", Lease: 100 * time.Millisecond})
+		defer s.Close()
+		q, err := s.Queue("worker.note", queue.Options{
+			Command: "note", Shared: true, Retries: c.retries, Backoff: func(int) time.Duration { return time.Millisecond },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		use(q)
+	}
+	put := func(q queue.Queue, item queue.Item) {
+		if err := add(t, q, item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use(func(q queue.Queue) {
+		put(q, queue.Item{ID: "a", Key: "k"})
+		c.before(t, q)
+	})
+	server.Kill()
+	if !server.Cut(c.marker, n) {
+		return false
+	}
+	server.Restart()
+	use(func(q queue.Queue) {
+		if c.again {
+			put(q, queue.Item{ID: "b", Key: "k"})
+		}
+		put(q, queue.Item{ID: "other"}) // another transaction, which ends the one that was cut
+	})
+	server.Kill()
+	server.Restart()
+	use(func(q queue.Queue) {
+		done := drained(t, q)
+		if done["other"] != 1 {
+			t.Errorf("cut after %d commands: the other item was done %d times", n, done["other"])
+		}
+		if times := done["a"] + done["b"]; times > 1 || times+done["a dead"] < c.least {
+			t.Errorf("cut after %d commands: %v", n, done)
+		}
+	})
+	return true
+}
+
+// work works a queue, with this outcome for all, until its counters are as they have to be.
+func work(t *testing.T, q queue.Queue, outcome error, until func(queue.Stats) bool) {
+	t.Helper()
+	stop := run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, outcome })
+	await(t, "the work to be done", func() bool { return until(q.Stats()) })
+	stop()
+}
+
+// drained works a queue until nothing waits, and tells how often each item was done, and which are dead letters.
+func drained(t *testing.T, q queue.Queue) map[string]int {
+	t.Helper()
+	var mu sync.Mutex
+	times := make(map[string]int)
+	stop := run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		times[i.ID]++
+		return nil, nil
+	})
+	await(t, "the queue to be empty", func() bool {
+		s := q.Stats()
+		return s.Waiting+s.Running == 0 && s.Done > 0
+	})
+	stop()
+	dead, err := q.Dead(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range dead {
+		times[e.ID+" dead"]++
+	}
+	return times
+}
