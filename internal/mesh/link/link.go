@@ -29,8 +29,8 @@ var (
 )
 
 // Link is one established connection to a peer. Messages arrive in the order in
-// which they were sent, except that a request, response or cancel shorter than 16 KiB
-// may overtake longer messages; events keep their order among themselves.
+// which they were sent, except that a message shorter than 16 KiB may overtake longer requests
+// and responses. Nothing overtakes an event.
 // Implementations bound every queue and survive any input.
 type Link interface {
 	// Send queues m and returns without waiting for the network. It is safe for

@@ -97,6 +97,8 @@ func (c *core) awaitAccepted(ctx context.Context, l *peerLink) (*peerLink, error
 			}
 			l.peer.Meshctl = d.Meshctl
 			return l, nil
+		default: // it would be lost
+			return nil, fmt.Errorf("%w: %s sent %.20q before it had accepted the link", errProtocol, l.peer.Name(), msg.Event)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package linktest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -33,6 +34,7 @@ func Run(t *testing.T, pair Pair) {
 	}{
 		{"order", order},
 		{"large message", largeMessage},
+		{"large event", largeEvent},
 		{"too large", tooLarge},
 		{"full", full},
 		{"receive context", receiveContext},
@@ -117,6 +119,24 @@ func largeMessage(t *testing.T, from, to link.Link) {
 	}
 	if small.Event != wire.EventCommand || len(small.Body) != 0 {
 		t.Fatalf("got %s of %d bytes beside the large message", small.Event, len(small.Body))
+	}
+}
+
+// largeEvent: nothing overtakes an event, such as the declared that whoever dialled waits for.
+func largeEvent(t *testing.T, from, to link.Link) {
+	body := bytes.Repeat([]byte("0123456789abcdef"), MaxBody/16)
+	for _, m := range []wire.Message{
+		{Event: wire.EventDeclared, Body: body},
+		wire.CommandMessage(wire.Command{UID: "u", Number: 1, Name: "short", Payload: json.RawMessage("{}")}),
+		{Event: wire.EventDrain},
+		wire.ResponseMessage(wire.Response{UID: "u", Number: 1, Name: "short", Result: json.RawMessage("{}")}),
+	} {
+		must(t, from.Send(m))
+	}
+	for _, want := range []string{wire.EventDeclared, wire.EventCommand, wire.EventDrain, wire.EventResponse} {
+		if m := receive(t, to); m.Event != want {
+			t.Fatalf("got %s, not %s", m.Event, want)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type outbox struct {
 	mu       sync.Mutex
 	frames   []packed // from head on; the last one is being filled
 	head     int
-	bulk     []bulk // long records, one after another, and events behind a long event
+	bulk     []bulk // long records, one after another, and whatever comes behind a long event
 	events   int    // in bulk
 	messages int
 	bytes    int
@@ -61,10 +61,10 @@ func (o *outbox) put(m wire.Message) bool {
 	if o.messages > 0 && (o.messages >= o.maxMessages || o.bytes+n > o.maxBytes) {
 		return false
 	}
-	// Events mean something only in their order: what a node is told of others counts from its
-	// declared on. Requests and responses do not wait for long ones.
+	// Nothing overtakes an event: what a node is told, and asked, counts from its declared on. Requests
+	// and responses do not wait for long ones.
 	event := m.Command == nil && m.Response == nil && m.Number == 0
-	if n > chunkSize || event && o.events > 0 {
+	if n > chunkSize || o.events > 0 {
 		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
 		o.bulk = append(o.bulk, bulk{buf, chunkRoom, event})
 		if event {
