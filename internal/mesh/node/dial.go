@@ -19,9 +19,14 @@ import (
 const acceptTimeout = 5 * time.Second
 
 // open dials a peer and declares us there, and calls ready once requests may be
-// sent. It then serves the link, and returns why it ended. as is the worker to appear as,
+// sent. It then serves the link, and returns why it ended. Until the link is taken into use the attempt
+// ends with trying as well, after that with ctx alone. as is the worker to appear as,
 // key what the link is to live on (nil: see dialNative).
-func (c *core) open(ctx context.Context, to wire.Peer, as string, key *seal.Key, ready func(*peer, *peerLink)) error {
+func (c *core) open(ctx, trying context.Context, to wire.Peer, as string, key *seal.Key, ready func(*peer, *peerLink)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	inUse := context.AfterFunc(trying, stop) // false when trying has ended
+	defer inUse()
 	if e := c.mayDial(to); e != nil {
 		return e
 	}
@@ -29,12 +34,12 @@ func (c *core) open(ctx context.Context, to wire.Peer, as string, key *seal.Key,
 	if err != nil {
 		return &wire.Error{Code: wire.CodeUnreachable, Message: fmt.Sprintf("connect to %s at %s port %d: %v", to.Name(), to.IP, to.Port, err), Temporary: true, Hint: hintOf(err, "")}
 	}
-	err = c.serveOpened(ctx, newPeerLink(l, to, nil), as, ready)
+	err = c.serveOpened(ctx, newPeerLink(l, to, nil), as, inUse, ready)
 	l.Close(err)
 	return err
 }
 
-func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready func(*peer, *peerLink)) (err error) {
+func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, inUse func() bool, ready func(*peer, *peerLink)) (err error) {
 	declare := wire.Declare{Worker: as, Variant: c.self.Variant, Meshctl: c.self.Meshctl}
 	if l.meshctl() {
 		declare.Meshctl = c.credentials()
@@ -53,6 +58,9 @@ func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, ready fu
 	}
 	l.claims, l.peer = claims, l.peer.Public()
 	l.Trust()
+	if !inUse() { // before anybody sends over it
+		return context.Canceled
+	}
 	p := c.peers.add(l)
 	c.retireBefore(p, l)
 	defer func() { c.peers.remove(p, l.Link, err) }()

@@ -48,3 +48,6 @@ func UplinkKey(n *Node) *seal.Key {
 	}
 	return nil
 }
+
+// Unwanted has a node not dial another any more, as when its master says that the other left.
+func Unwanted(n *Node, worker, variant string) { n.dialers.remove(worker, variant) }

@@ -60,13 +60,7 @@ func (d *dialers) attempt(ctx, trying context.Context, x *dialer, key *seal.Key)
 	a := &attempt{up: make(chan struct{}), ended: make(chan struct{})}
 	d.wg.Go(func() {
 		defer close(a.ended)
-		ctx, stop := context.WithCancel(ctx)
-		defer stop()
-		// Until the link is up the attempt ends with trying; after that, with ctx.
-		release := context.AfterFunc(trying, stop)
-		defer release()
-		a.err = d.core.open(ctx, x.to.Peer, d.core.self.Worker, key, func(_ *peer, l *peerLink) {
-			release()
+		a.err = d.core.open(ctx, trying, x.to.Peer, d.core.self.Worker, key, func(_ *peer, l *peerLink) {
 			a.link = l
 			close(a.up)
 		})

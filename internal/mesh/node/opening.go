@@ -52,10 +52,10 @@ func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *w
 			return p, l, nil
 		}
 		x = &opening{done: make(chan struct{})}
-		var opening context.Context
-		opening, x.cancel = context.WithCancel(o.work)
+		var trying context.Context
+		trying, x.cancel = context.WithCancel(o.work)
 		o.openings.byTarget[target] = x
-		o.wg.Go(func() { o.openFor(opening, x, target, to, as) })
+		o.wg.Go(func() { o.openFor(trying, x, target, to, as) })
 	}
 	x.waiting++
 	o.openings.mu.Unlock()
@@ -76,9 +76,9 @@ func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *w
 
 // openFor opens a link and serves it until it ends. The link outlives the calls that
 // waited for it.
-func (o *Operator) openFor(ctx context.Context, x *opening, target openingTarget, to wire.Peer, as string) {
+func (o *Operator) openFor(trying context.Context, x *opening, target openingTarget, to wire.Peer, as string) {
 	defer x.cancel()
-	err := o.open(ctx, to, as, nil, func(p *peer, l *peerLink) {
+	err := o.open(o.work, trying, to, as, nil, func(p *peer, l *peerLink) {
 		x.peer, x.link = p, l
 		o.openings.settle(x, target)
 	})
