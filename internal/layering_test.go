@@ -44,7 +44,7 @@ var layers = [][]string{
 	{"internal/mesh/schema"},
 	{"configs", "internal/mesh/meshtest/fault"},
 	{"internal/redisdb/redistest"},
-	{"internal/bounded", "internal/pause", "internal/redisdb"},
+	{"internal/bounded", "internal/pause", "internal/procattr", "internal/redisdb"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -25,7 +25,7 @@ func (d *damageRun) cutOff(ctx context.Context) error {
 	if err := d.gate(false); err != nil {
 		return err
 	}
-	p, err := d.lab.JoinProcess(d.master, "worker", "cut")
+	p, err := d.lab.JoinProcess(d.master, "worker", "cut", "--data-dir", d.lab.Path("cut.data"))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (d *damageRun) reopen(ctx context.Context, variant string, file []byte, c c
 	if err := os.WriteFile(filepath.Join(dir, "queue.db"), file[:c.size], 0o600); err != nil {
 		return r, err
 	}
-	p, err := d.lab.JoinProcess(d.master, "worker", variant, "--inspect-payloads")
+	p, err := d.lab.JoinProcess(d.master, "worker", variant, "--data-dir", dir, "--inspect-payloads")
 	if err != nil {
 		return r, err
 	}

@@ -69,7 +69,6 @@ func (l *Lab) Listening(p *Process, network, addr string) error {
 func (l *Lab) JoinProcess(m *Master, worker, variant string, args ...string) (*Process, error) {
 	return l.Start(variant, append([]string{
 		"join", worker, "--variant", variant, "--schema", m.File, "--master", m.Addr, "--host", "127.0.0.1",
-		"--data-dir", l.Path(variant + ".data"),
 	}, args...)...)
 }
 

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/procattr"
 )
 
 // Process is a running program. It is in a process group of its own, so that Ctrl-C reaches it
@@ -23,8 +25,7 @@ type Process struct {
 	err   error // how it ended, once ended is closed
 }
 
-// starter starts processes, all of them on one thread, until it is closed: where the system ends them with
-// whoever started them (endWithStarter), that is a thread, and those of Go come and go.
+// starter starts processes, all of them on one thread, which stays until it is closed: see procattr.
 type starter struct {
 	starts chan func()
 	closed chan struct{}
@@ -47,7 +48,7 @@ func newStarter() *starter {
 }
 
 func (s *starter) start(cmd *exec.Cmd) error {
-	endWithStarter(cmd)
+	procattr.EndWithStarter(cmd.SysProcAttr) // even when it is frozen
 	err := make(chan error, 1)
 	select {
 	case s.starts <- func() { err <- cmd.Start() }:

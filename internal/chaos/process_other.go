@@ -16,4 +16,3 @@ func killGroup(cmd *exec.Cmd)     { _ = cmd.Process.Kill() }
 func terminate(*os.Process) error { return errNoSignals }
 func freeze(*os.Process) error    { return errNoSignals }
 func thaw(*os.Process) error      { return errNoSignals }
-func endWithStarter(*exec.Cmd)    {}

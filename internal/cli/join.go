@@ -16,9 +16,10 @@ import (
 )
 
 type joinOptions struct {
-	app    *App
-	cfg    *config.Config
-	worker string
+	app      *App
+	cfg      *config.Config
+	worker   string
+	dirGiven bool // data-dir, on the command line
 }
 
 func newCmdJoin(app *App, runF func(context.Context, *joinOptions) error) *cobra.Command {
@@ -62,6 +63,7 @@ next one waits for it.`,
 		if opts.cfg.Redis != "" && !opts.cfg.IsDefault("queue") {
 			return usagef("leave one of them away; meshctl config show says where they are set", "redis and queue both say where the queues are")
 		}
+		opts.dirGiven = cmd.Flags().Changed("data-dir")
 		return runF(cmd.Context(), opts)
 	}
 	return cmd
@@ -70,6 +72,7 @@ next one waits for it.`,
 func runJoin(ctx context.Context, opts *joinOptions) error {
 	app, cfg := opts.app, opts.cfg
 	log := app.startLog(cfg)
+	opts.warnOfUnusedDir()
 	sch, err := loadSchema(cfg.Schema)
 	if err != nil {
 		return err
@@ -183,6 +186,19 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		return err
 	})
 	return g.Wait()
+}
+
+// warnOfUnusedDir does not refuse, as one command line may serve nodes whose environment says
+// where their queues are.
+func (opts *joinOptions) warnOfUnusedDir() {
+	const text = "--data-dir is not used, and work that waits in it is not done: "
+	switch {
+	case !opts.dirGiven:
+	case opts.cfg.Redis != "":
+		opts.app.warn(text + "the queues are in Redis")
+	case opts.cfg.Queue == node.QueueMemory:
+		opts.app.warn(text + "the queues are in memory")
+	}
 }
 
 func (opts *joinOptions) noSuchWorker(sch *schema.Schema) error {

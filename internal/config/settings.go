@@ -222,7 +222,7 @@ func Settings() []Setting {
 		{Key: "queue-lease", Kind: KindDuration, Default: "15s", Min: int64(time.Second), Max: int64(time.Hour), Commands: []string{CmdJoin},
 			Usage: "`time` after which what a lost node was working on is taken over, with redis; work that takes longer is safe"},
 		{Key: "data-dir", Kind: KindPath, Commands: []string{CmdJoin}, Example: "/var/lib/meshctl/worker-1",
-			Usage: "`folder` of this node alone, for its queues; default: one by worker and variant in the user's state folder"},
+			Usage: "`folder` of this node alone, for its embedded queues; default: one by worker and variant in the user's state folder"},
 		{Key: "max-in-flight", Kind: KindInt, Default: "4096", Min: 1, Max: maxCount, Commands: []string{CmdJoin},
 			Usage: "`number` of requests answered at once; more are refused as overloaded"},
 		{Key: "inspect-payloads", Kind: KindBool, Default: "false", Commands: []string{CmdJoin},

@@ -35,7 +35,7 @@ func (h *execHandler) Handle(ctx context.Context, r *Request) (json.RawMessage, 
 	// Also when a grandchild keeps the pipes open, Wait returns this much after the end.
 	cmd.WaitDelay = killGrace
 
-	runtime.LockOSThread() // the program ends with it, see endWithNode
+	runtime.LockOSThread() // the program ends with it, see procattr
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {

@@ -5,6 +5,8 @@ package handler
 import (
 	"os/exec"
 	"syscall"
+
+	"github.com/meshctl/meshctl/internal/procattr"
 )
 
 // group is a program and everything it started, unless that left the process group.
@@ -12,7 +14,7 @@ type group struct{ cmd *exec.Cmd }
 
 func newGroup(cmd *exec.Cmd) *group {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	endWithNode(cmd.SysProcAttr)
+	procattr.EndWithStarter(cmd.SysProcAttr) // or it would run beside its next try
 	return &group{cmd: cmd}
 }
 

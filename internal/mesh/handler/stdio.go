@@ -139,7 +139,7 @@ func (p *process) live(ctx context.Context) error {
 	g := p.program.prepare(cmd, p.identity()...)
 	// Files, not writers: so Wait waits for the program alone.
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pp.childIn, pp.childOut, pp.childErr
-	runtime.LockOSThread() // the program ends with it, see endWithNode
+	runtime.LockOSThread() // the program ends with it, see procattr
 	defer runtime.UnlockOSThread()
 	err = cmd.Start()
 	pp.closeChild()

@@ -4,6 +4,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -84,9 +85,7 @@ func New(cfg Config) (*Master, error) {
 	if cfg.TLS != nil && !cfg.TLS.Serves() {
 		return nil, errors.New("a master with TLS needs a certificate and its key")
 	}
-	if cfg.MaxPayload == 0 {
-		cfg.MaxPayload = wire.DefaultMaxPayload
-	}
+	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, wire.DefaultMaxPayload)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

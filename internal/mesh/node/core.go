@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,7 +74,7 @@ func newCore(cfg Config) (*core, error) {
 			return nil, fmt.Errorf("check keys: %w", err)
 		}
 	}
-	setDefault(&cfg.Master, "127.0.0.1")
+	cfg.Master = cmp.Or(cfg.Master, "127.0.0.1")
 	masters, err := newMasters(cfg.Master)
 	if err != nil {
 		return nil, err
@@ -84,12 +85,12 @@ func newCore(cfg Config) (*core, error) {
 	if err := wire.ValidVariant(cfg.Variant); err != nil {
 		return nil, fmt.Errorf("check variant: %w", err)
 	}
-	setDefault(&cfg.DiscoveryPort, DefaultDiscoveryPort)
-	setDefault(&cfg.MaxPayload, wire.DefaultMaxPayload)
-	setDefault(&cfg.MaxInFlight, 4096)
-	setDefault(&cfg.DrainTimeout, 10*time.Second)
-	setDefault(&cfg.Timeout, 3*time.Second)
-	setDefault(&cfg.Heartbeat, link.HeartbeatLAN)
+	cfg.DiscoveryPort = cmp.Or(cfg.DiscoveryPort, DefaultDiscoveryPort)
+	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, wire.DefaultMaxPayload)
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 4096)
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 3*time.Second)
+	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, link.HeartbeatLAN)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -107,13 +108,6 @@ func newCore(cfg Config) (*core, error) {
 		c.access.Store(cfg.Schema)
 	}
 	return c, nil
-}
-
-func setDefault[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
 }
 
 const (

@@ -48,7 +48,7 @@ func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, inUse fu
 		return err
 	}
 	if l.meshctl() {
-		if l, err = c.awaitAccepted(ctx, l); err != nil {
+		if err := c.awaitAccepted(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -74,40 +74,38 @@ func (c *core) serveOpened(ctx context.Context, l *peerLink, as string, inUse fu
 
 // awaitAccepted waits for a meshctl peer's answer to our declare. A JavaScript peer
 // gives none, and is taken at once.
-func (c *core) awaitAccepted(ctx context.Context, l *peerLink) (*peerLink, error) {
+func (c *core) awaitAccepted(ctx context.Context, l *peerLink) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, acceptTimeout, fmt.Errorf("%s did not accept the link in %s", l.peer.Name(), acceptTimeout))
 	defer cancel()
-	for {
-		msg, err := l.Receive(ctx)
+	msg, err := l.Receive(ctx)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return err
+	}
+	switch msg.Event {
+	case wire.EventError:
+		e, err := wire.DecodeErrorMessage(msg.Body)
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
-			return nil, err
+			return err
 		}
-		switch msg.Event {
-		case wire.EventError:
-			e, err := wire.DecodeErrorMessage(msg.Body)
-			if err != nil {
-				return nil, err
-			}
-			return nil, &wire.Error{Code: e.Code, Message: e.Message}
-		case wire.EventDeclared:
-			d, err := wire.DecodeDeclared(msg.Body)
-			if err != nil {
-				return nil, err
-			}
-			if d.Meshctl == nil {
-				return nil, errors.New("not accepted by a meshctl node")
-			}
-			if e := misnamed(d.Meshctl, l.peer); e != nil {
-				return nil, e
-			}
-			l.peer.Meshctl = d.Meshctl
-			return l, nil
-		default: // it would be lost
-			return nil, fmt.Errorf("%w: %s sent %.20q before it had accepted the link", errProtocol, l.peer.Name(), msg.Event)
+		return &wire.Error{Code: e.Code, Message: e.Message}
+	case wire.EventDeclared:
+		d, err := wire.DecodeDeclared(msg.Body)
+		if err != nil {
+			return err
 		}
+		if d.Meshctl == nil {
+			return errors.New("not accepted by a meshctl node")
+		}
+		if e := misnamed(d.Meshctl, l.peer); e != nil {
+			return e
+		}
+		l.peer.Meshctl = d.Meshctl
+		return nil
+	default: // it would be lost
+		return fmt.Errorf("%w: %s sent %.20q before it had accepted the link", errProtocol, l.peer.Name(), msg.Event)
 	}
 }
 

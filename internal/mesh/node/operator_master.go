@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
@@ -32,8 +30,8 @@ func (o *Operator) reach(ctx context.Context, enter func(context.Context, contac
 // again looks for a master until enter succeeds with one, and gives false when ctx ended
 // first: within 100 ms at first, every two seconds later. failed hears why a round did not.
 func (o *Operator) again(ctx context.Context, atOnce bool, enter func(context.Context, contact) error, failed func(error)) bool {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval, wait.Multiplier, wait.RandomizationFactor = 70*time.Millisecond, 2*time.Second, 2, 0.3
+	wait := newBackoff()
+	wait.InitialInterval, wait.MaxInterval = 70*time.Millisecond, 2*time.Second
 	s := o.search(ctx)
 	defer s.end()
 	for ; ctx.Err() == nil; atOnce = false {

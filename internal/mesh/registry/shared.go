@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,28 +120,18 @@ func OpenShared(cfg SharedConfig) (*Shared, error) {
 	if cfg.Linked == nil {
 		cfg.Linked = func() []string { return nil }
 	}
-	setDefault(&cfg.Lease, sharedLease)
-	setDefault(&cfg.Grace, sharedGrace)
-	setDefault(&cfg.Renew, sharedRenew)
-	setDefault(&cfg.Audit, sharedAudit)
-	if cfg.Self.ID == "" {
-		cfg.Self.ID = uuid.NewString()
-	}
-	if cfg.Self.Ticket == "" {
-		cfg.Self.Ticket = uuid.NewString()
-	}
+	cfg.Lease = cmp.Or(cfg.Lease, sharedLease)
+	cfg.Grace = cmp.Or(cfg.Grace, sharedGrace)
+	cfg.Renew = cmp.Or(cfg.Renew, sharedRenew)
+	cfg.Audit = cmp.Or(cfg.Audit, sharedAudit)
+	cfg.Self.ID = cmp.Or(cfg.Self.ID, uuid.NewString())
+	cfg.Self.Ticket = cmp.Or(cfg.Self.Ticket, uuid.NewString())
 	return &Shared{
 		cfg: cfg, client: client, log: cfg.Logger, self: cfg.Self, epoch: uuid.NewString(),
 		wake: make(chan struct{}, 1), retold: make(chan struct{}, 1), first: make(chan struct{}),
 		own: make(map[string]Node), written: make(map[string]int64), dirty: make(map[string]dirt), others: make(map[string]other),
 		err: fmt.Errorf("%w: not connected to Redis yet", ErrNotShared),
 	}, nil
-}
-
-func setDefault(d *time.Duration, otherwise time.Duration) {
-	if *d <= 0 {
-		*d = otherwise
-	}
 }
 
 // ID is this master's.

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -54,20 +55,13 @@ func (c *Config) setDefaults() error {
 		c.Connect = new(net.Dialer).DialContext
 	}
 	c.Hello.Protocol = 1
-	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
-	setDefault(&c.OutMessages, 1<<16)
-	setDefault(&c.OutBytes, 32<<20)
-	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.Heartbeat, link.HeartbeatLAN)
-	setDefault(&c.Handshake, 5*time.Second)
+	c.MaxPayload = cmp.Or(c.MaxPayload, wire.DefaultMaxPayload)
+	c.OutMessages = cmp.Or(c.OutMessages, 1<<16)
+	c.OutBytes = cmp.Or(c.OutBytes, 32<<20)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, link.HeartbeatLAN)
+	c.Handshake = cmp.Or(c.Handshake, 5*time.Second)
 	return nil
-}
-
-func setDefault[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
 }
 
 // Accept serves a link; when it returns the link is closed. If it panics, only its

@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -44,10 +45,10 @@ type QueueLimits struct {
 }
 
 func (q *QueueLimits) setDefaults() {
-	setDefault(&q.OutMessages, 1024)
-	setDefault(&q.OutBytes, 16<<20)
-	setDefault(&q.InMessages, 256)
-	setDefault(&q.InBytes, 8<<20)
+	q.OutMessages = cmp.Or(q.OutMessages, 1024)
+	q.OutBytes = cmp.Or(q.OutBytes, 16<<20)
+	q.InMessages = cmp.Or(q.InMessages, 256)
+	q.InBytes = cmp.Or(q.InBytes, 8<<20)
 }
 
 // Config is what a Server is made of. The zero value of a limit stands for its default.
@@ -98,20 +99,20 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
-	setDefault(&c.MaxLinks, DefaultMaxLinks)
-	setDefault(&c.MaxUndeclared, DefaultMaxUndeclared)
-	setDefault(&c.MaxUndeclaredPerIP, DefaultMaxUndeclaredPerIP)
-	setDefault(&c.DeclareTimeout, DefaultDeclareTimeout)
-	setDefault(&c.MaxDerivations, max(1, runtime.NumCPU()/2))
-	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
-	setDefault(&c.Heartbeat, link.HeartbeatLAN)
+	c.MaxPayload = cmp.Or(c.MaxPayload, wire.DefaultMaxPayload)
+	c.MaxLinks = cmp.Or(c.MaxLinks, DefaultMaxLinks)
+	c.MaxUndeclared = cmp.Or(c.MaxUndeclared, DefaultMaxUndeclared)
+	c.MaxUndeclaredPerIP = cmp.Or(c.MaxUndeclaredPerIP, DefaultMaxUndeclaredPerIP)
+	c.DeclareTimeout = cmp.Or(c.DeclareTimeout, DefaultDeclareTimeout)
+	c.MaxDerivations = cmp.Or(c.MaxDerivations, max(1, runtime.NumCPU()/2))
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
+	c.Heartbeat = cmp.Or(c.Heartbeat, link.HeartbeatLAN)
 	// The library clears the time-out of a heartbeat when the answer comes, and
 	// misses that if the answer is faster than its own bookkeeping. With a time-out
 	// longer than the interval the next heartbeat makes up for it. Clients are told both, and
 	// give up a server that is silent for as long as the two make.
-	setDefault(&c.PingInterval, c.Heartbeat/2)
-	setDefault(&c.PingTimeout, c.Heartbeat*14/10)
+	c.PingInterval = cmp.Or(c.PingInterval, c.Heartbeat/2)
+	c.PingTimeout = cmp.Or(c.PingTimeout, c.Heartbeat*14/10)
 	c.Queues.setDefaults()
 	for _, n := range []int{
 		c.MaxPayload, c.MaxLinks, c.MaxUndeclared, c.MaxUndeclaredPerIP, c.MaxDerivations,
@@ -156,10 +157,10 @@ func (c *DialConfig) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&c.MaxPayload, wire.DefaultMaxPayload)
-	setDefault(&c.Timeout, DefaultDialTimeout)
-	setDefault(&c.Heartbeat, link.HeartbeatLAN)
-	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
+	c.MaxPayload = cmp.Or(c.MaxPayload, wire.DefaultMaxPayload)
+	c.Timeout = cmp.Or(c.Timeout, DefaultDialTimeout)
+	c.Heartbeat = cmp.Or(c.Heartbeat, link.HeartbeatLAN)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
 	c.Queues.setDefaults()
 	return nil
 }
@@ -174,9 +175,3 @@ func (c *Config) envelope() Envelope {
 
 // maxFrame is the longest WebSocket message that is read, in bytes.
 func maxFrame(maxPayload int) int64 { return int64(seal.SealedLen(maxPayload)) + frameSlack }
-
-func setDefault[T int | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
-	}
-}
