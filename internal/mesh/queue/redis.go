@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,7 @@ type Redis struct {
 	wg       sync.WaitGroup
 	there    chan struct{} // closed when Redis has answered for the first time
 	answered sync.Once     // closes there
+	hears    chan struct{} // closed when outcomes are heard for the first time
 
 	mu     sync.Mutex
 	err    error
@@ -88,7 +90,7 @@ func OpenRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	live, cancel := context.WithCancel(context.Background())
 	s := &Redis{
 		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), ending: live, cancel: cancel,
-		adds: make(chan *redisAdd, maxUnsent), there: make(chan struct{}), queues: make(map[string]*redisQueue),
+		adds: make(chan *redisAdd, maxUnsent), there: make(chan struct{}), hears: make(chan struct{}), queues: make(map[string]*redisQueue),
 		err: fmt.Errorf("%w: redis: not connected yet", ErrUnavailable),
 	}
 	s.check(ctx)
@@ -210,6 +212,7 @@ func (s *Redis) failed(err error) error {
 
 // send sends items, as many as there are at a time.
 func (s *Redis) send(ctx context.Context) {
+	hears := s.hears // nil when it is not waited for any more
 	for {
 		var batch []*redisAdd
 		select {
@@ -226,6 +229,15 @@ func (s *Redis) send(ctx context.Context) {
 			default:
 				more = false
 			}
+		}
+		if hears != nil && slices.ContainsFunc(batch, func(a *redisAdd) bool { return a.item.Reply }) {
+			// An outcome that comes before it is heard is lost.
+			select {
+			case <-hears:
+			case <-time.After(redisdb.Timeout): // this Redis lets nobody subscribe
+			case <-ctx.Done():
+			}
+			hears = nil
 		}
 		s.sendBatch(ctx, batch)
 	}
@@ -350,11 +362,17 @@ func (s *Redis) outcomes(ctx context.Context) {
 	}
 	sub := s.client.Subscribe(ctx, s.channel(s.instance))
 	defer sub.Close()
-	messages := sub.Channel()
-	for {
+	messages := sub.ChannelWithSubscriptions()
+	for heard := false; ; {
 		select {
 		case m := <-messages:
-			if m != nil {
+			switch m := m.(type) {
+			case *redis.Subscription:
+				if !heard {
+					heard = true
+					close(s.hears)
+				}
+			case *redis.Message:
 				s.outcome(ctx, m.Payload)
 			}
 		case <-ctx.Done():
