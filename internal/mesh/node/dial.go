@@ -224,6 +224,14 @@ func (d *dialers) goOn(ctx context.Context, x *dialer) (context.Context, bool) {
 	return nil, false
 }
 
+// trying is a context that ends when the dialler is not wanted, as of now: it may have been named again
+// since.
+func (d *dialers) trying(x *dialer) context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return x.trying
+}
+
 // remove stops dialling a peer. A link that is up stays up.
 func (d *dialers) remove(worker, variant string) {
 	d.mu.Lock()

@@ -48,3 +48,20 @@ func UplinkKey(n *Node) *seal.Key {
 	}
 	return nil
 }
+
+// Trying is a context that ends when a node does not dial another one any more; nil when it never did.
+func Trying(n *Node, worker, variant string) context.Context {
+	n.dialers.mu.Lock()
+	defer n.dialers.mu.Unlock()
+	if x := n.dialers.byName[peerName{worker, variant}]; x != nil {
+		return x.trying
+	}
+	return nil
+}
+
+// CutUplink ends a node's link to its master.
+func CutUplink(n *Node) {
+	if l := n.master.link.Load(); l != nil {
+		(*l).Close(nil)
+	}
+}
