@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
@@ -59,6 +61,7 @@ type Redis struct {
 	there    chan struct{} // closed when Redis has answered for the first time
 	answered sync.Once     // closes there
 	hears    chan struct{} // closed when outcomes are heard for the first time
+	untold   atomic.Int32  // outcomes that nobody heard and that are told again
 
 	mu     sync.Mutex
 	err    error
@@ -343,14 +346,48 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 		return
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
-		defer cancel()
-		err = s.client.Publish(ctx, s.channel(item.Origin), sealed).Err()
-	}
 	if err != nil {
 		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+		return
 	}
+	if heard, _ := s.publish(ctx, item, sealed); heard || s.ending.Err() != nil {
+		return
+	}
+	if s.untold.Add(1) > maxUntold {
+		s.untold.Add(-1)
+		return
+	}
+	s.wg.Go(func() { // whoever waits may be on the way back to Redis
+		defer s.untold.Add(-1)
+		for range tellTries {
+			if !pause.For(s.ending, healthEvery) {
+				return
+			}
+			heard, err := s.publish(s.ending, item, sealed)
+			if heard {
+				return
+			}
+			if err != nil {
+				s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+			}
+		}
+	})
+}
+
+// tellTries is how often an outcome is told again that nobody heard: for five seconds. Of a Cluster one
+// learns nothing of those who hear it at another server; being told twice does no harm.
+// At most maxUntold are told again at the same time.
+const (
+	tellTries = 10
+	maxUntold = 1024
+)
+
+// publish tells an outcome, and whether anybody heard it.
+func (s *Redis) publish(ctx context.Context, item Item, sealed string) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
+	defer cancel()
+	n, err := s.client.Publish(ctx, s.channel(item.Origin), sealed).Result()
+	return n > 0, err
 }
 
 // outcomes learns what others tell.

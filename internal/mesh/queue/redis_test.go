@@ -165,6 +165,39 @@ func TestRedisHearsOutcomesBeforeItAdds(t *testing.T) {
 	}
 }
 
+// A caller whose connection to Redis breaks while its job is done learns the outcome when it is back.
+func TestRedisOutcomeWhileNobodyHears(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	outcomes := make(chan string, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) {
+		return json.RawMessage(`"ok"`), proxy.Set(fault.Faults{Drop: 1})
+	})
+	await(t, "the job to be done", func() bool { return worker.Stats().Done == 1 })
+	select {
+	case got := <-outcomes:
+		t.Fatalf("outcome %s while the connection was broken", got)
+	case <-time.After(100 * time.Millisecond): // it was told
+	}
+	if err := proxy.Set(fault.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
 // Redis notes that a job is done, and the worker does not hear of that: it asks again, and the
 // caller learns the outcome, once.
 func TestRedisLostAnswerToTheEnd(t *testing.T) {
