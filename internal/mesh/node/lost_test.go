@@ -66,6 +66,22 @@ func TestResultsThatDoNotFitAreFailures(t *testing.T) {
 	}
 }
 
+// A payload that whoever receives it refuses is refused at this end, also where nobody waits who could
+// be told.
+func TestPayloadsThatWouldBeDropped(t *testing.T) {
+	eachLink(t, func(t *testing.T, m *meshtest.Mesh) {
+		m.Join("billing", "b1")
+		s := m.Join("shop", "s1")
+		meshtest.AwaitPeers(t, s, "billing/b1")
+		deep := json.RawMessage(strings.Repeat("[", 64) + strings.Repeat("]", 64))
+		for _, command := range []string{"billing.tell", "billing.echo"} {
+			if _, err := s.Call(t.Context(), command, deep, node.CallOptions{Timeout: 30 * time.Second}); wire.CodeOf(err) != wire.CodeBadRequest {
+				t.Errorf("%s: %v", command, err)
+			}
+		}
+	})
+}
+
 // declare introduces the end of a native link as caller/x, and waits until it is accepted.
 func declare(t *testing.T, ctx context.Context, l link.Link) {
 	t.Helper()
