@@ -260,6 +260,16 @@ func (p *peers) linked(worker, variant string) bool {
 	return p.byName[peerName{worker, variant}] != nil
 }
 
+// dialed tells whether this end has dialled this very instance of a meshctl node.
+func (p *peers) dialed(to wire.Peer) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr := p.byName[peerName{to.Worker, to.Variant}]
+	return pr != nil && slices.ContainsFunc(pr.links, func(l *peerLink) bool {
+		return l.Info().Dialed && l.meshctl() && !otherInstance(l.peer, to)
+	})
+}
+
 // linksOf lists the links to one peer.
 func (p *peers) linksOf(pr *peer) []*peerLink {
 	p.mu.Lock()

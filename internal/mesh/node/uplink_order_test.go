@@ -130,6 +130,77 @@ func pretendedMaster(t *testing.T, ring *seal.Ring) (addr string, declared <-cha
 	return listener.Addr().String(), links
 }
 
+// talk is what a pretended master does: heard waits until all that it said before has been heard.
+func talk(t *testing.T, ctx context.Context) (say func(l link.Link, event, body string), await func(l link.Link, event string), heard func(link.Link)) {
+	say = func(l link.Link, event, body string) {
+		t.Helper()
+		if err := l.Send(wire.Message{Event: event, Body: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await = func(l link.Link, event string) {
+		t.Helper()
+		for {
+			if msg, err := l.Receive(ctx); err != nil {
+				t.Fatalf("wait for %s: %v", event, err)
+			} else if msg.Event == event {
+				return
+			}
+		}
+	}
+	heard = func(l link.Link) {
+		t.Helper()
+		order := wire.Command{UID: "k", Number: 7, Name: wire.ControlKeys, Payload: json.RawMessage(`{"op":"list"}`)}
+		if err := l.Send(wire.CommandMessage(order)); err != nil {
+			t.Fatal(err)
+		}
+		await(l, wire.EventResponse)
+	}
+	return say, await, heard
+}
+
+// A node that restarted at its address may be linked to before the master says so: when it does, that
+// link stays, with the requests on it.
+func TestLinksToARestartedNodeStay(t *testing.T) {
+	t.Parallel()
+	m := meshtest.New(t, ringSchema)
+	addr, masters := pretendedMaster(t, newRing(t, meshtest.Keys))
+	n := m.Start("caller", "b", func(c *node.Config) { c.Master = addr })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	say, _, heard := talk(t, ctx)
+	links := make(chan *meshtest.Raw, 4)
+	port := m.Serve(func(r *meshtest.Raw) {
+		r.Expect(wire.EventDeclare)
+		r.Say(wire.EventDeclared, `{"worker":"worker","variant":"x","meshctl":{"protocol":1,"name":"worker/x","instance":"second"}}`)
+		links <- r
+	})
+	named := func(instance string) string {
+		return fmt.Sprintf(`[{"worker":"worker","variant":"x","ip":"127.0.0.1","port":%d,"meshctl":{"protocol":1,"instance":%q}}]`, port, instance)
+	}
+	master := meshtest.Await(t, masters, "the node to declare itself")
+	say(master, wire.EventDeclared, `{"worker":"caller","variant":"b","clientId":"c","meshctl":{"protocol":1,"native":true}}`)
+	say(master, wire.EventAddNode, named("first"))
+	first := meshtest.Await(t, links, "a link")
+	meshtest.AwaitPeers(t, n, "worker/x")
+
+	say(master, wire.EventRemoveNode, `{"worker":"worker","variant":"x"}`)
+	say(master, wire.EventAddNode, named("second"))
+	heard(master)
+	select {
+	case <-links:
+		t.Error("it was dialled once more, which ends the first link and fails what is under way on it")
+	case <-first.Done():
+		t.Errorf("the first link ended: %v", first.Err())
+	case <-time.After(300 * time.Millisecond): // it would be at once
+	}
+	if trying := node.Trying(n.Node, "worker", "x"); trying == nil || trying.Err() != nil {
+		t.Error("it is not dialled again when the link ends")
+	}
+	say(master, wire.EventAddNode, named("third"))
+	meshtest.Await(t, links, "a link to yet another instance")
+}
+
 // What a master said of the mesh over a link that a node moved away from, and which comes late, does not
 // undo what it says over the new one.
 func TestNewsOverAFormerLinkIsOld(t *testing.T) {
@@ -141,30 +212,7 @@ func TestNewsOverAFormerLinkIsOld(t *testing.T) {
 	n := m.Start("caller", "b", func(c *node.Config) { c.Master, c.Ring = addr, ring })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	say := func(l link.Link, event, body string) {
-		t.Helper()
-		if err := l.Send(wire.Message{Event: event, Body: []byte(body)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	await := func(l link.Link, event string) {
-		t.Helper()
-		for {
-			if msg, err := l.Receive(ctx); err != nil {
-				t.Fatalf("wait for %s: %v", event, err)
-			} else if msg.Event == event {
-				return
-			}
-		}
-	}
-	heard := func(l link.Link) { // all that came before this
-		t.Helper()
-		order := wire.Command{UID: "k", Number: 7, Name: wire.ControlKeys, Payload: json.RawMessage(`{"op":"list"}`)}
-		if err := l.Send(wire.CommandMessage(order)); err != nil {
-			t.Fatal(err)
-		}
-		await(l, wire.EventResponse)
-	}
+	say, await, heard := talk(t, ctx)
 	const (
 		declared = `{"worker":"caller","variant":"b","clientId":"c","meshctl":{"protocol":1,"native":true}}`
 		x        = `{"worker":"worker","variant":"x","ip":"127.0.0.1","port":1,"meshctl":{"protocol":1}}`
