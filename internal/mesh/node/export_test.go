@@ -65,3 +65,20 @@ func CutUplink(n *Node) {
 		(*l).Close(nil)
 	}
 }
+
+// NewestOn are the links to other nodes that live on a key and that none under another key came after, each
+// way.
+func NewestOn(n *Node, fingerprint string) (ids []string) {
+	for _, dialed := range []bool{true, false} {
+		var newest *peerLink
+		for _, l := range n.peers.links() {
+			if l.Info().Dialed == dialed && (newest == nil || l.since.After(newest.since)) {
+				newest = l
+			}
+		}
+		if newest != nil && newest.Info().Key.Fingerprint() == fingerprint {
+			ids = append(ids, newest.Info().ID)
+		}
+	}
+	return ids
+}

@@ -31,6 +31,9 @@ func (c *core) retireBefore(p *peer, l *peerLink) {
 	}
 	for _, old := range c.peers.linksOf(p) {
 		if old.Link != l.Link && old.meshctl() && old.Info().Dialed == l.Info().Dialed && old.Info().Key != l.Info().Key {
+			if old.retires.Swap(true) {
+				continue
+			}
 			c.retiring.Go(func() {
 				if rpc.Rested(&p.pending, old.Link) {
 					_ = rpc.Event(old, wire.EventRetire, struct{}{})

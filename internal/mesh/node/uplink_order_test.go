@@ -92,6 +92,41 @@ func TestLinksOfNodesNamedAgainMoveToAnotherKey(t *testing.T) {
 	r.awaitMoved("caller/b", "worker/a")
 }
 
+// Who goes back to the former key at once fails no call either that is under way on a link which lives on it.
+func TestGoingBackToTheFormerKeyFailsNoCall(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	began, release := make(chan struct{}), make(chan struct{})
+	b := r.m.Join("caller", "b")
+	r.m.Join("worker", "a", answering("nap", func(*handler.Request) (json.RawMessage, error) {
+		close(began)
+		<-release
+		return json.RawMessage(`"slept"`), nil
+	}))
+	meshtest.WaitFor(t, func() bool { return len(node.LinkIDs(b.Node)) == 2 }, func() string { return "links both ways" })
+	slept := make(chan error, 1)
+	go func() {
+		_, err := b.Call(context.Background(), "worker.nap", json.RawMessage(`{}`), node.CallOptions{Timeout: 2 * time.Minute})
+		slept <- err
+	}()
+	meshtest.Await(t, began, "the call to begin")
+
+	r.add("caller/b", "worker/a")
+	use := func(fingerprint string) {
+		t.Helper()
+		r.everybody(wire.KeyOrder{Op: wire.KeyUse, Fingerprint: fingerprint}, "caller/b", "worker/a")
+		meshtest.WaitFor(t, func() bool {
+			return len(node.NewestOn(b.Node, fingerprint)) == 2
+		}, func() string { return "links both ways on " + fingerprint })
+	}
+	use(r.new)
+	use(r.old)
+	close(release)
+	if err := meshtest.Await(t, slept, "the end of the call"); err != nil {
+		t.Error(err)
+	}
+}
+
 // pretendedMaster serves native links for a ring, and hands on those that declared themselves.
 func pretendedMaster(t *testing.T, ring *seal.Ring) (addr string, declared <-chan link.Link) {
 	t.Helper()
