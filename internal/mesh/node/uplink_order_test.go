@@ -23,33 +23,38 @@ import (
 func TestNothingIsAskedOfAMasterBeforeItAccepts(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
-	masters := make(chan *meshtest.Raw, 4)
-	port := m.Serve(func(r *meshtest.Raw) { masters <- r })
-	n := m.Start("caller", "b", func(c *node.Config) { c.Master = fmt.Sprintf("127.0.0.1:%d", port) })
-	master := meshtest.Await(t, masters, "the node to connect")
-	master.Expect(wire.EventDeclare)
-	if _, err := n.Nodes(t.Context()); wire.CodeOf(err) != wire.CodeUnreachable {
+	at, masters := pretendedMaster(t, m.Ring)
+	n := m.Start("caller", "b", at)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	say, await, _ := talk(t, ctx)
+	master := meshtest.Await(t, masters, "the node to declare itself")
+	if _, err := n.Nodes(ctx); wire.CodeOf(err) != wire.CodeUnreachable {
 		t.Errorf("asked before the master accepted: %v", err)
 	}
-	master.Say(wire.EventDeclared, `{"worker":"caller","variant":"b","clientId":"c","meshctl":{"protocol":1}}`)
+	say(master, wire.EventDeclared, `{"worker":"caller","variant":"b","clientId":"c","meshctl":{"protocol":1,"native":true}}`)
 	meshtest.Await(t, n.Connected(), "the node to be accepted")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { _, _ = n.Nodes(ctx) }()
-	master.Expect(wire.EventCommand)
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		_, _ = n.Nodes(ctx)
+	}()
+	await(master, wire.EventCommand)
+	cancel()
+	<-asked
 }
 
 // A master that takes a node in while that is leaving is told so.
 func TestDrainIsSaidToAMasterThatAcceptsLate(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
-	masters := make(chan *meshtest.Raw, 4)
-	port := m.Serve(func(r *meshtest.Raw) { masters <- r })
+	at, masters := pretendedMaster(t, m.Ring)
 	began, release := make(chan struct{}), make(chan struct{})
-	n := m.Start("worker", "a", func(c *node.Config) { c.Master = fmt.Sprintf("127.0.0.1:%d", port) },
-		answering("echo", func(*handler.Request) (json.RawMessage, error) { close(began); <-release; return nil, nil }))
-	master := meshtest.Await(t, masters, "the node to connect")
-	master.Expect(wire.EventDeclare)
+	n := m.Start("worker", "a", at, answering("echo", func(*handler.Request) (json.RawMessage, error) { close(began); <-release; return nil, nil }))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	say, await, _ := talk(t, ctx)
+	master := meshtest.Await(t, masters, "the node to declare itself")
 
 	meshtest.Await(t, n.Listening(), "the node to listen")
 	raw := m.Dial(n.Addr().String())
@@ -61,8 +66,8 @@ func TestDrainIsSaidToAMasterThatAcceptsLate(t *testing.T) {
 	go func() { stopped <- n.Stop() }()
 	raw.Expect(wire.EventDrain)
 
-	master.Say(wire.EventDeclared, `{"worker":"worker","variant":"a","clientId":"c","meshctl":{"protocol":1}}`)
-	master.Expect(wire.EventDrain)
+	say(master, wire.EventDeclared, `{"worker":"worker","variant":"a","clientId":"c","meshctl":{"protocol":1,"native":true}}`)
+	await(master, wire.EventDrain)
 	close(release)
 	if err := meshtest.Await(t, stopped, "the node to end"); err != nil {
 		t.Error(err)
@@ -127,9 +132,11 @@ func TestGoingBackToTheFormerKeyFailsNoCall(t *testing.T) {
 	}
 }
 
-// pretendedMaster serves native links for a ring, and hands on those that declared themselves.
-func pretendedMaster(t *testing.T, ring *seal.Ring) (addr string, declared <-chan link.Link) {
+// pretendedMaster serves native links for a ring, and hands on those that declared themselves. Nodes that
+// are started at it are as patient as it is.
+func pretendedMaster(t *testing.T, ring *seal.Ring) (at meshtest.Option, declared <-chan link.Link) {
 	t.Helper()
+	const patient = 30 * time.Second
 	links := make(chan link.Link, 4)
 	accept := func(ctx context.Context, l link.Link) {
 		l.Trust()
@@ -141,11 +148,11 @@ func pretendedMaster(t *testing.T, ring *seal.Ring) (addr string, declared <-cha
 		case <-l.Done():
 		}
 	}
-	door, err := native.NewServer(native.Config{Key: ring.Used(), Find: ring.ByID, Hello: native.Hello{Name: wire.MasterWorker}, Handshake: 30 * time.Second}, accept, socketio.Trust)
+	door, err := native.NewServer(native.Config{Key: ring.Used(), Find: ring.ByID, Hello: native.Hello{Name: wire.MasterWorker}, Handshake: patient, Heartbeat: patient}, accept, socketio.Trust)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := socketio.New(socketio.Config{Ring: ring, Accept: accept, Fallback: door, DeclareTimeout: 30 * time.Second})
+	s, err := socketio.New(socketio.Config{Ring: ring, Accept: accept, Fallback: door, DeclareTimeout: patient})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +169,9 @@ func pretendedMaster(t *testing.T, ring *seal.Ring) (addr string, declared <-cha
 			t.Error(err)
 		}
 	})
-	return listener.Addr().String(), links
+	return func(c *node.Config) {
+		c.Master, c.Heartbeat, c.DrainTimeout = listener.Addr().String(), patient, patient
+	}, links
 }
 
 // talk is what a pretended master does: heard waits until all that it said before has been heard.
@@ -199,8 +208,8 @@ func talk(t *testing.T, ctx context.Context) (say func(l link.Link, event, body 
 func TestLinksToARestartedNodeStay(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
-	addr, masters := pretendedMaster(t, newRing(t, meshtest.Keys))
-	n := m.Start("caller", "b", func(c *node.Config) { c.Master = addr })
+	at, masters := pretendedMaster(t, m.Ring)
+	n := m.Start("caller", "b", at)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	say, _, heard := talk(t, ctx)
@@ -242,9 +251,9 @@ func TestNewsOverAFormerLinkIsOld(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
 	next := seal.Keys{Public: "next public", Private: "next private"}
-	addr, links := pretendedMaster(t, newRing(t, meshtest.Keys, next))
+	at, links := pretendedMaster(t, newRing(t, meshtest.Keys, next))
 	ring := newRing(t, meshtest.Keys)
-	n := m.Start("caller", "b", func(c *node.Config) { c.Master, c.Ring = addr, ring })
+	n := m.Start("caller", "b", at, func(c *node.Config) { c.Ring = ring })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	say, await, heard := talk(t, ctx)
