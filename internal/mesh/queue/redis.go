@@ -342,8 +342,9 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 		r.Code, r.Error = wire.CodeHandlerError, clipError(err)
 	}
 	b, err := json.Marshal(r)
-	if err != nil {
-		return
+	if err != nil { // whoever waits is told all the same
+		r.Result, r.Code, r.Error = nil, wire.CodeHandlerError, "the result is not valid JSON"
+		b, _ = json.Marshal(r) // texts can be encoded
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
 	if err != nil {
@@ -359,7 +360,11 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 	}
 	s.wg.Go(func() { // whoever waits may be on the way back to Redis
 		defer s.untold.Add(-1)
-		for range tellTries {
+		tries := tellTries
+		if _, cluster := s.client.(*redis.ClusterClient); cluster {
+			tries = 1 // it does not count those who hear it at another server; being told twice does no harm
+		}
+		for range tries {
 			if !pause.For(s.ending, healthEvery) {
 				return
 			}
@@ -374,9 +379,8 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 	})
 }
 
-// tellTries is how often an outcome is told again that nobody heard: for five seconds. Of a Cluster one
-// learns nothing of those who hear it at another server; being told twice does no harm.
-// At most maxUntold are told again at the same time.
+// tellTries is how often an outcome is told again that nobody heard: for five seconds. At most maxUntold are
+// at the same time.
 const (
 	tellTries = 10
 	maxUntold = 1024

@@ -15,6 +15,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
@@ -162,6 +163,21 @@ func TestRedisHearsOutcomesBeforeItAdds(t *testing.T) {
 	}
 	if got := receive(t, outcomes); got != `a "ok" <nil>` {
 		t.Errorf("outcome %s", got)
+	}
+}
+
+// Whoever waits for a result that is no JSON is told so.
+func TestRedisMalformedResult(t *testing.T) {
+	server := redistest.Start(t)
+	outcomes := make(chan error, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "caller"}, queue.Options{Settled: func(_ string, _ json.RawMessage, err error) { outcomes <- err }})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`{`), nil })
+	if err := receive(t, outcomes); wire.CodeOf(err) != wire.CodeHandlerError {
+		t.Errorf("outcome %v", err)
 	}
 }
 
