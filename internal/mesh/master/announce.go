@@ -37,9 +37,17 @@ func (m *Master) introduce(s *session) {
 }
 
 func (m *Master) addNodes(s *session, peers []wire.Peer) {
-	for part := range slices.Chunk(peers, wire.PeersPerMessage) {
+	for part := range slices.Chunk(peers, m.perMessage()) {
 		m.send(s, wire.EventAddNode, part)
 	}
+}
+
+// maxNodeLen is what one node takes in a message, at most.
+const maxNodeLen = 1024
+
+// perMessage is how many nodes one message names. A message that is too long is not sent.
+func (m *Master) perMessage() int {
+	return min(max(1, m.cfg.MaxPayload/maxNodeLen), wire.PeersPerMessage)
 }
 
 // announce tells the present nodes that may connect to n of it.
@@ -197,7 +205,7 @@ func (m *Master) nodesPage(payload []byte) (json.RawMessage, error) {
 	}
 	all := m.Nodes()
 	from := min(max(q.Offset, 0), len(all))
-	to := min(from+wire.PeersPerMessage, len(all))
+	to := min(from+m.perMessage(), len(all))
 	settling := !m.whole() && time.Since(m.listens) < settlingTime
 	return wire.Encode(wire.NodesPage{Nodes: all[from:to], Total: len(all), Settling: settling})
 }

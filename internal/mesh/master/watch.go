@@ -252,7 +252,7 @@ func (m *Master) meshParts(withSchema bool) [][]byte {
 		meshes = append(meshes, inspect.Mesh{Schema: m.schemaJSON})
 	}
 	nodes := m.infos()
-	for some := range slices.Chunk(nodes, wire.PeersPerMessage) {
+	for some := range slices.Chunk(nodes, m.perMessage()) {
 		meshes = append(meshes, inspect.Mesh{Nodes: some, Version: m.cfg.Version})
 	}
 	if len(nodes) == 0 {

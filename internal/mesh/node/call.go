@@ -141,9 +141,11 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 		return nil, failure
 	}
 	responds := opts.Wait == WaitDone || opts.Wait == "" && cmd.Responds
-	if !responds && !json.Valid(payload) && payload != nil {
+	if !responds {
 		// Nobody would tell: whoever receives it can only drop it.
-		return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "the payload is not valid JSON"}
+		if err := (&wire.Command{Name: cmd.Name, Payload: payload}).Check(); err != nil {
+			return nil, err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, rpc.ContextError(ctx)

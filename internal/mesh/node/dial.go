@@ -144,9 +144,10 @@ type dialer struct {
 // peerAt is a peer at an address.
 type peerAt struct{ wire.Peer }
 
-// same tells whether a link to p is a link to q.
-func (p peerAt) same(q wire.Peer) bool {
-	return p.IP == q.IP && p.Port == q.Port && p.Kind() == q.Kind() && !otherInstance(p.Peer, q)
+// at tells whether q is dialled as p is, be it another instance.
+func (p peerAt) at(q wire.Peer) bool {
+	native := func(x *wire.Extra) bool { return x != nil && x.Native }
+	return p.IP == q.IP && p.Port == q.Port && p.Kind() == q.Kind() && native(p.Meshctl) == native(q.Meshctl)
 }
 
 // add starts to dial a peer, or goes on to its new address.
@@ -165,7 +166,9 @@ func (d *dialers) add(ctx context.Context, to wire.Peer) {
 		return
 	}
 	x := d.byName[name]
-	if x != nil && !x.to.same(to) {
+	// A node that restarted may have been linked to before the master could say so. Another link would end
+	// that one, with what is under way on it.
+	if x != nil && (!x.to.at(to) || otherInstance(x.to.Peer, to) && !d.core.peers.dialed(to)) {
 		x.drop()
 		x = nil
 	}
@@ -228,6 +231,14 @@ func (d *dialers) goOn(ctx context.Context, x *dialer) (context.Context, bool) {
 		delete(d.byName, name)
 	}
 	return nil, false
+}
+
+// trying is a context that ends when the dialler is not wanted, as of now: it may have been named again
+// since.
+func (d *dialers) trying(x *dialer) context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return x.trying
 }
 
 // remove stops dialling a peer. A link that is up stays up.

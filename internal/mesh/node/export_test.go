@@ -51,3 +51,37 @@ func UplinkKey(n *Node) *seal.Key {
 
 // Unwanted has a node not dial another any more, as when its master says that the other left.
 func Unwanted(n *Node, worker, variant string) { n.dialers.remove(worker, variant) }
+
+// Trying is a context that ends when a node does not dial another one any more; nil when it never did.
+func Trying(n *Node, worker, variant string) context.Context {
+	n.dialers.mu.Lock()
+	defer n.dialers.mu.Unlock()
+	if x := n.dialers.byName[peerName{worker, variant}]; x != nil {
+		return x.trying
+	}
+	return nil
+}
+
+// CutUplink ends a node's link to its master.
+func CutUplink(n *Node) {
+	if l := n.master.link.Load(); l != nil {
+		(*l).Close(nil)
+	}
+}
+
+// NewestOn are the links to other nodes that live on a key and that none under another key came after, each
+// way.
+func NewestOn(n *Node, fingerprint string) (ids []string) {
+	for _, dialed := range []bool{true, false} {
+		var newest *peerLink
+		for _, l := range n.peers.links() {
+			if l.Info().Dialed == dialed && (newest == nil || l.since.After(newest.since)) {
+				newest = l
+			}
+		}
+		if newest != nil && newest.Info().Key.Fingerprint() == fingerprint {
+			ids = append(ids, newest.Info().ID)
+		}
+	}
+	return ids
+}

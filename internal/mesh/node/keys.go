@@ -31,6 +31,9 @@ func (c *core) retireBefore(p *peer, l *peerLink) {
 	}
 	for _, old := range c.peers.linksOf(p) {
 		if old.Link != l.Link && old.meshctl() && old.Info().Dialed == l.Info().Dialed && old.Info().Key != l.Info().Key {
+			if old.retires.Swap(true) {
+				continue
+			}
 			c.retiring.Go(func() {
 				if rpc.Rested(&p.pending, old.Link) {
 					_ = rpc.Event(old, wire.EventRetire, struct{}{})
@@ -91,18 +94,16 @@ func (d *dialers) keep(ctx, trying context.Context, x *dialer, up func()) error 
 			}
 			continue
 		}
-		if trying.Err() != nil { // it is not to be opened again
-			<-a.ended
-			return a.err
-		}
-		next := d.attempt(ctx, trying, x, key)
-		select {
-		case <-next.up:
-			d.core.log.Info("moved a link to another key", "peer", x.to.Name(), "fingerprint", key)
-			a = next
-			continue
-		case <-next.ended:
-			d.core.log.Warn("cannot move a link to the key that this node uses", "peer", x.to.Name(), "fingerprint", key, "error", next.err)
+		if trying = d.trying(x); trying.Err() == nil { // else it is not to be opened again, unless it is named again
+			next := d.attempt(ctx, trying, x, key)
+			select {
+			case <-next.up:
+				d.core.log.Info("moved a link to another key", "peer", x.to.Name(), "fingerprint", key)
+				a = next
+				continue
+			case <-next.ended:
+				d.core.log.Warn("cannot move a link to the key that this node uses", "peer", x.to.Name(), "fingerprint", key, "error", next.err)
+			}
 		}
 		retry := time.NewTimer(wait.NextBackOff())
 		select {
@@ -132,7 +133,7 @@ func (n *Node) stay(ctx context.Context, l link.Link) (link.Link, error) {
 			moved <- n.moveUplink(ctx, heeding, l, &tried)
 			stop()
 		})
-		err := n.heed(heeding, l)
+		err := n.heed(heeding, l, false)
 		stop()
 		next := <-moved
 		if next == nil {
@@ -186,19 +187,20 @@ func (n *Node) uplinkUnder(ctx context.Context, key *seal.Key) (link.Link, error
 		l.Close(err)
 		return nil, err
 	}
-	n.master.link.Store(&l)
+	n.sendOver(l, d)
 	n.accepted(ctx, d)
 	return l, nil
 }
 
-// leaveBehind reads what still comes over a former link to the master, and closes it.
+// leaveBehind reads what still comes over a former link to the master, and closes it. What the master
+// said there of the mesh is older than what it says over the newer link, whenever it comes.
 func (n *Node) leaveBehind(l link.Link) {
 	n.retiring.Go(func() {
 		_ = rpc.Rested(&n.master.pending, l)
 		l.Close(errRenewed)
 	})
 	n.retiring.Go(func() {
-		_ = n.heed(n.work, l)
+		_ = n.heed(n.work, l, true)
 		l.Close(errRenewed)
 		n.master.pending.LinkLost(l)
 	})

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/rpc"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -231,17 +232,13 @@ const noticeShare = 60
 func (n *Node) drain(ctx context.Context) {
 	n.leaving.Store(true)
 	n.log.Info("draining", "in_flight", n.server.InFlight(), "queued", n.queues.len(), "timeout", n.cfg.DrainTimeout)
-	self := wire.Peer{Worker: n.self.Worker, Variant: n.self.Variant}
 	if l := n.master.link.Load(); l != nil {
-		// A JavaScript master does not know the event, and learns of it when we have left.
-		if n.masterMeshctl.Load() {
-			_ = rpc.Event(*l, wire.EventDrain, self)
-		}
+		n.sayDrain(*l)
 	}
 	links := n.peers.links()
 	for _, l := range links {
 		if l.meshctl() {
-			_ = rpc.Event(l, wire.EventDrain, self)
+			_ = rpc.Event(l, wire.EventDrain, n.leaver())
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainTimeout)
@@ -263,6 +260,17 @@ func (n *Node) drain(ctx context.Context) {
 	}
 	closing.Wait()
 }
+
+// sayDrain tells a master that the node leaves. A JavaScript master does not know the event, and learns
+// of it when we have left.
+func (n *Node) sayDrain(master link.Link) {
+	if n.masterMeshctl.Load() {
+		_ = rpc.Event(master, wire.EventDrain, n.leaver())
+	}
+}
+
+// leaver is what a drain says of who leaves.
+func (n *Node) leaver() wire.Peer { return wire.Peer{Worker: n.self.Worker, Variant: n.self.Variant} }
 
 func (n *Node) runHooks(ctx context.Context) {
 	for {

@@ -44,6 +44,7 @@ type peerLink struct {
 	batch  link.Batcher // the link, if it is one
 	// resting counts the ends that send no more requests over it, see retire.
 	resting atomic.Int32
+	retires atomic.Bool // a link under another key took its place, and it goes when it rests
 }
 
 func newPeerLink(l link.Link, to wire.Peer, claims *identity.Claims) *peerLink {
@@ -101,7 +102,7 @@ func maxLinks(l *peerLink) int {
 
 // add takes a link into use. A link to another instance of the same variant is older
 // and ends: a variant that restarted replaces itself. So does an older link of the same
-// direction and key, which must be dead; but not of a JavaScript peer, which may well hold
+// direction and key, which must be dead unless it retires; but not of a JavaScript peer, which may well hold
 // two, and would open the one again that it loses.
 func (p *peers) add(l *peerLink) *peer {
 	l.since = time.Now()
@@ -114,7 +115,7 @@ func (p *peers) add(l *peerLink) *peer {
 	}
 	var replaced []*peerLink
 	pr.links = slices.DeleteFunc(pr.links, func(old *peerLink) bool {
-		again := l.meshctl() && old.Info().Dialed == l.Info().Dialed && old.Info().Key == l.Info().Key
+		again := l.meshctl() && !old.retires.Load() && old.Info().Dialed == l.Info().Dialed && old.Info().Key == l.Info().Key
 		dead := again || otherInstance(old.peer, l.peer) || len(pr.links)-len(replaced) >= maxLinks(l)
 		if dead {
 			replaced = append(replaced, old)
@@ -258,6 +259,16 @@ func (p *peers) linked(worker, variant string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.byName[peerName{worker, variant}] != nil
+}
+
+// dialed tells whether this end has dialled this very instance of a meshctl node.
+func (p *peers) dialed(to wire.Peer) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr := p.byName[peerName{to.Worker, to.Variant}]
+	return pr != nil && slices.ContainsFunc(pr.links, func(l *peerLink) bool {
+		return l.Info().Dialed && l.meshctl() && !otherInstance(l.peer, to)
+	})
 }
 
 // linksOf lists the links to one peer.

@@ -224,7 +224,7 @@ func (c *core) command(p *peer, l *peerLink, from *rpc.Source, msg wire.Message,
 	case own.denied != nil:
 		r.Reply(nil, own.denied)
 		return
-	case c.leaving.Load() && l.meshctl():
+	case c.leaving.Load() && l.meshctl() && cmd.UID != "": // else nobody would send it elsewhere
 		r.Reply(nil, &wire.Error{Code: wire.CodeNoVariant, Message: c.self.Name() + " is draining", Temporary: true})
 		return
 	case own.room != nil:
@@ -367,7 +367,9 @@ func (r *request) send(result json.RawMessage, failure *wire.Error) {
 	err := l.Send(wire.Message{Event: wire.EventResponse, Response: &r.response})
 	switch {
 	case err == nil || errors.Is(err, link.ErrClosed):
-	case failure == nil && !errors.Is(err, link.ErrFull):
+	case failure == nil && errors.Is(err, link.ErrFull): // for so little there is room: else the caller would wait in vain
+		r.send(nil, &wire.Error{Code: wire.CodeOverloaded, Message: "the command ran, and its result cannot be sent: too much is waiting to be sent to the caller", Hint: "ask for less at once"})
+	case failure == nil:
 		r.send(nil, &wire.Error{Code: wire.CodeHandlerError, Message: fmt.Sprintf("the result cannot be sent: %v", err)})
 	default:
 		c.log.Warn("cannot send a response", "to", l.peer.Name(), "command", r.cmd.Name, "error", err)

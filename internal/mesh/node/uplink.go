@@ -149,14 +149,24 @@ func (n *Node) declareTo(ctx context.Context, to contact) error {
 		return errLeaving
 	}
 	n.master.at.Store(&to.at)
-	n.master.link.Store(&to.link)
 	d, err := n.declareAt(ctx, to, n.declaration())
 	if err != nil {
 		n.lost(to.link, err)
 		return err
 	}
+	n.sendOver(to.link, d)
 	n.accepted(ctx, d)
 	return nil
+}
+
+// sendOver makes l, over which a master took us in, the link to send over. It is none before that: what
+// a master is asked by a stranger it does not answer.
+func (n *Node) sendOver(l link.Link, d wire.Declared) {
+	n.masterMeshctl.Store(d.Meshctl != nil)
+	n.master.link.Store(&l)
+	if n.leaving.Load() { // it is not certain that drain saw this link
+		n.sayDrain(l)
+	}
 }
 
 // lost forgets the link to a master.
@@ -176,7 +186,6 @@ func (n *Node) declaration() wire.Declare {
 
 // accepted notes that a master, perhaps another than before, took us in.
 func (n *Node) accepted(ctx context.Context, d wire.Declared) {
-	n.masterMeshctl.Store(d.Meshctl != nil)
 	if d.Meshctl != nil {
 		n.takeDenied(d.Meshctl.Denied)
 		n.takeSchema(d.Meshctl.Schema)
@@ -280,14 +289,18 @@ func masterError(e wire.ErrorMessage) *wire.Error {
 	return &wire.Error{Code: e.Code, Message: "the master refuses: " + e.Message, Hint: hint}
 }
 
-// heed follows what the master says until the link ends.
-func (n *Node) heed(ctx context.Context, l link.Link) error {
+// heed follows what the master says until the link ends. Over a former link that is what it answers and
+// what it wants of this node, and nothing of the mesh.
+func (n *Node) heed(ctx context.Context, l link.Link, former bool) error {
 	reports := reporting{t: n.telemetry, link: l}
 	defer reports.stop()
 	for {
 		msg, err := l.Receive(ctx)
 		if err != nil {
 			return err
+		}
+		if former && ofTheMesh(msg.Event) {
+			continue
 		}
 		switch msg.Event {
 		case wire.EventAddNode:
@@ -333,6 +346,15 @@ func (n *Node) heed(ctx context.Context, l link.Link) error {
 			}
 		}
 	}
+}
+
+// ofTheMesh tells whether an event is about how things are, which a master says anew to whoever declares.
+func ofTheMesh(event string) bool {
+	switch event {
+	case wire.EventAddNode, wire.EventRemoveNode, wire.EventSchema, wire.EventDenied, wire.EventObserve:
+		return true
+	}
+	return false
 }
 
 // enforce closes the links that the schema and the deny list in force do not allow.

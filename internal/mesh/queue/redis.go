@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
@@ -57,6 +60,8 @@ type Redis struct {
 	wg       sync.WaitGroup
 	there    chan struct{} // closed when Redis has answered for the first time
 	answered sync.Once     // closes there
+	hears    chan struct{} // closed when outcomes are heard for the first time
+	untold   atomic.Int32  // outcomes that nobody heard and that are told again
 
 	mu     sync.Mutex
 	err    error
@@ -88,7 +93,7 @@ func OpenRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	live, cancel := context.WithCancel(context.Background())
 	s := &Redis{
 		cfg: cfg, client: client, log: cfg.Logger, instance: cfg.Name + "/" + uuid.NewString(), ending: live, cancel: cancel,
-		adds: make(chan *redisAdd, maxUnsent), there: make(chan struct{}), queues: make(map[string]*redisQueue),
+		adds: make(chan *redisAdd, maxUnsent), there: make(chan struct{}), hears: make(chan struct{}), queues: make(map[string]*redisQueue),
 		err: fmt.Errorf("%w: redis: not connected yet", ErrUnavailable),
 	}
 	s.check(ctx)
@@ -210,6 +215,7 @@ func (s *Redis) failed(err error) error {
 
 // send sends items, as many as there are at a time.
 func (s *Redis) send(ctx context.Context) {
+	hears := s.hears // nil when it is not waited for any more
 	for {
 		var batch []*redisAdd
 		select {
@@ -226,6 +232,15 @@ func (s *Redis) send(ctx context.Context) {
 			default:
 				more = false
 			}
+		}
+		if hears != nil && slices.ContainsFunc(batch, func(a *redisAdd) bool { return a.item.Reply }) {
+			// An outcome that comes before it is heard is lost.
+			select {
+			case <-hears:
+			case <-time.After(redisdb.Timeout): // this Redis lets nobody subscribe
+			case <-ctx.Done():
+			}
+			hears = nil
 		}
 		s.sendBatch(ctx, batch)
 	}
@@ -327,18 +342,56 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 		r.Code, r.Error = wire.CodeHandlerError, clipError(err)
 	}
 	b, err := json.Marshal(r)
-	if err != nil {
-		return
+	if err != nil { // whoever waits is told all the same
+		r.Result, r.Code, r.Error = nil, wire.CodeHandlerError, "the result is not valid JSON"
+		b, _ = json.Marshal(r) // texts can be encoded
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
-		defer cancel()
-		err = s.client.Publish(ctx, s.channel(item.Origin), sealed).Err()
-	}
 	if err != nil {
 		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+		return
 	}
+	if heard, _ := s.publish(ctx, item, sealed); heard || s.ending.Err() != nil {
+		return
+	}
+	if s.untold.Add(1) > maxUntold {
+		s.untold.Add(-1)
+		return
+	}
+	s.wg.Go(func() { // whoever waits may be on the way back to Redis
+		defer s.untold.Add(-1)
+		tries := tellTries
+		if _, cluster := s.client.(*redis.ClusterClient); cluster {
+			tries = 1 // it does not count those who hear it at another server; being told twice does no harm
+		}
+		for range tries {
+			if !pause.For(s.ending, healthEvery) {
+				return
+			}
+			heard, err := s.publish(s.ending, item, sealed)
+			if heard {
+				return
+			}
+			if err != nil {
+				s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+			}
+		}
+	})
+}
+
+// tellTries is how often an outcome is told again that nobody heard: for five seconds. At most maxUntold are
+// at the same time.
+const (
+	tellTries = 10
+	maxUntold = 1024
+)
+
+// publish tells an outcome, and whether anybody heard it.
+func (s *Redis) publish(ctx context.Context, item Item, sealed string) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
+	defer cancel()
+	n, err := s.client.Publish(ctx, s.channel(item.Origin), sealed).Result()
+	return n > 0, err
 }
 
 // outcomes learns what others tell.
@@ -350,11 +403,17 @@ func (s *Redis) outcomes(ctx context.Context) {
 	}
 	sub := s.client.Subscribe(ctx, s.channel(s.instance))
 	defer sub.Close()
-	messages := sub.Channel()
-	for {
+	messages := sub.ChannelWithSubscriptions()
+	for heard := false; ; {
 		select {
 		case m := <-messages:
-			if m != nil {
+			switch m := m.(type) {
+			case *redis.Subscription:
+				if !heard {
+					heard = true
+					close(s.hears)
+				}
+			case *redis.Message:
 				s.outcome(ctx, m.Payload)
 			}
 		case <-ctx.Done():

@@ -1,10 +1,12 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
 )
 
@@ -107,6 +110,106 @@ func TestRedisAddBeforeAnyWorker(t *testing.T) {
 	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{})
 	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`"ok"`), nil })
 	if got := receive(t, outcomes); got != `a "ok"` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
+// unheard holds back what subscribes to a channel until it is released.
+type unheard struct {
+	*net.TCPConn
+	release <-chan struct{}
+}
+
+func (c unheard) Write(b []byte) (int, error) {
+	if bytes.Contains(bytes.ToLower(b), []byte("subscribe")) {
+		<-c.release
+	}
+	return c.TCPConn.Write(b)
+}
+
+// Outcomes are told to whoever hears them: what has one is not added before its store does, or the job
+// would be done and its caller wait for ever. The way to Redis may be long, and that of the worker short.
+func TestRedisHearsOutcomesBeforeItAdds(t *testing.T) {
+	server := redistest.StartTCP(t)
+	release := make(chan struct{})
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr(), Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return unheard{c.(*net.TCPConn), release}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`"ok"`), nil })
+	outcomes := make(chan string, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	stored := make(chan error, 1)
+	caller.Add(queue.Item{ID: "a", Command: "note", Enqueued: time.Now(), Payload: json.RawMessage(`1`), Reply: true}, func(err error) { stored <- err })
+	select {
+	case err := <-stored:
+		stored <- err
+		await(t, "the job to be done", func() bool { return worker.Stats().Done == 1 })
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(release)
+	if err := receive(t, stored); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
+// Whoever waits for a result that is no JSON is told so.
+func TestRedisMalformedResult(t *testing.T) {
+	server := redistest.Start(t)
+	outcomes := make(chan error, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "caller"}, queue.Options{Settled: func(_ string, _ json.RawMessage, err error) { outcomes <- err }})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) { return json.RawMessage(`{`), nil })
+	if err := receive(t, outcomes); wire.CodeOf(err) != wire.CodeHandlerError {
+		t.Errorf("outcome %v", err)
+	}
+}
+
+// A caller whose connection to Redis breaks while its job is done learns the outcome when it is back.
+func TestRedisOutcomeWhileNobodyHears(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	outcomes := make(chan string, 1)
+	caller, _ := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) {
+		return json.RawMessage(`"ok"`), proxy.Set(fault.Faults{Drop: 1})
+	})
+	await(t, "the job to be done", func() bool { return worker.Stats().Done == 1 })
+	select {
+	case got := <-outcomes:
+		t.Fatalf("outcome %s while the connection was broken", got)
+	case <-time.After(100 * time.Millisecond): // it was told
+	}
+	if err := proxy.Set(fault.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
 		t.Errorf("outcome %s", got)
 	}
 }

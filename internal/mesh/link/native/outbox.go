@@ -34,6 +34,8 @@ type outbox struct {
 	head     int
 	bulk     []bulk // long records, one after another, and whatever comes behind a long event
 	events   int    // in bulk
+	made     uint64 // frames so far
+	taken    uint64 // of them
 	messages int
 	bytes    int
 }
@@ -44,6 +46,7 @@ type bulk struct {
 	buf   []byte
 	rest  int
 	event bool
+	after uint64 // goes with this frame or a later one: it does not overtake what was there before it
 }
 
 // packed is a frame's records.
@@ -66,7 +69,7 @@ func (o *outbox) put(m wire.Message) bool {
 	event := m.Command == nil && m.Response == nil && m.Number == 0
 	if n > chunkSize || o.events > 0 {
 		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
-		o.bulk = append(o.bulk, bulk{buf, chunkRoom, event})
+		o.bulk = append(o.bulk, bulk{buf, chunkRoom, event, o.made})
 		if event {
 			o.events++
 		}
@@ -93,6 +96,7 @@ func (o *outbox) empty() bool {
 func (o *outbox) last(n int) *packed {
 	if k := len(o.frames); k == o.head || len(*o.frames[k-1].buf)+n > frameSize {
 		o.frames = append(o.frames, packed{buf: emptyBuffer()})
+		o.made++
 	}
 	return &o.frames[len(o.frames)-1]
 }
@@ -119,10 +123,11 @@ func (o *outbox) take() (plain []byte, lent *[]byte) {
 	o.messages -= f.messages
 	o.bytes -= len(*lent)
 	*f = packed{}
+	o.taken++
 	if o.head++; o.head == len(o.frames) {
 		o.frames, o.head = o.frames[:0], 0
 	}
-	if len(o.bulk) > 0 {
+	if len(o.bulk) > 0 && o.bulk[0].after <= o.taken {
 		part, last := o.part(chunkSize - 64)
 		*lent = appendChunk(*lent, last, part)
 	}
