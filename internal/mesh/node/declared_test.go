@@ -12,7 +12,6 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
-	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
@@ -22,10 +21,7 @@ func TestDeclaredComesFirst(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
 	c := m.Join("caller", "c")
-	key, err := seal.NewKey(meshtest.Keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := m.Ring.Used() // that is derived by now: a handshake waits for 5 s
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 

@@ -260,8 +260,7 @@ func (p *Pending) send(ctx context.Context, l link.Link, c *call, r *Request) *w
 	}
 	if err := l.Send(wire.Message{Event: wire.EventCommand, Command: &c.command}); err != nil {
 		failure := sendError(err)
-		p.giveUp(c, failure)
-		c.gaveUp = false // the other end knows nothing of it
+		p.giveUp(c, failure) // its outcome is not asked for: the other end knows nothing of it
 		return failure
 	}
 	return nil
