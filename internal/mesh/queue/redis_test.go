@@ -14,6 +14,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
+	"github.com/redis/go-redis/v9"
 )
 
 func TestRedis(t *testing.T) {
@@ -309,3 +310,80 @@ func TestRedisURLIsNotQuoted(t *testing.T) {
 		}
 	}
 }
+
+// What a node has left is found also where it stands behind much that others are working on.
+func TestRedisTakesOverBehindMuch(t *testing.T) {
+	server := redistest.Start(t)
+	const busy = 15
+	cfg := queue.RedisConfig{URL: server.URL(), Name: "busy", Lease: time.Second}
+	worker, _ := redisQueue(t, cfg, queue.Options{Workers: busy})
+	began, release := make(chan string, busy), make(chan struct{})
+	run(t, worker, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		began <- i.ID
+		<-release
+		return nil, nil
+	})
+	for i := range busy {
+		if err := add(t, worker, queue.Item{ID: fmt.Sprint("busy ", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range busy {
+		receive(t, began)
+	}
+	if err := add(t, worker, queue.Item{ID: "left"}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	err := c.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "gone", Streams: []string{jobsKey(t), ">"}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Name = "heir"
+	heir, _ := redisQueue(t, cfg, queue.Options{Workers: 2 * busy})
+	got := make(chan string, 2*busy)
+	run(t, heir, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		got <- i.ID
+		return nil, nil
+	})
+	for receive(t, got) != "left" { // a renewal may be late
+	}
+	close(release)
+}
+
+// A node that ends does not hand back what another has taken over from it.
+func TestRedisHandsBackItsOwn(t *testing.T) {
+	server := redistest.Start(t)
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Lease: time.Hour}, queue.Options{})
+	began := make(chan struct{})
+	stop := run(t, q, func(ctx context.Context, i queue.Item) (json.RawMessage, error) {
+		close(began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, began)
+	c := server.Client()
+	defer c.Close()
+	pending := func() redis.XPendingExt {
+		p, err := c.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: jobsKey(t), Group: "workers", Start: "-", End: "+", Count: 10}).Result()
+		if err != nil || len(p) != 1 {
+			t.Fatal(p, err)
+		}
+		return p[0]
+	}
+	err := c.XClaimJustID(t.Context(), &redis.XClaimArgs{Stream: jobsKey(t), Group: "workers", Consumer: "other", Messages: []string{pending().ID}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if p := pending(); p.Consumer != "other" || p.Idle > time.Hour {
+		t.Errorf("after its end: %+v", p)
+	}
+}
+
+// jobsKey is where the jobs are of a queue that redisQueue has opened.
+func jobsKey(t *testing.T) string { return "meshctl:{" + t.Name() + ":worker.note}:jobs" }
