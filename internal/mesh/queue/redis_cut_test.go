@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -130,6 +131,41 @@ func (c cutTransaction) after(t *testing.T, n int) bool {
 		t.Errorf("cut after %d commands: %v", n, done)
 	}
 	return true
+}
+
+// What is told to redis-server between the two starts is kept, also where it is no transaction by itself.
+func TestRedisCutTransactionIsEnded(t *testing.T) {
+	server := redistest.Start(t)
+	cfg := queue.RedisConfig{URL: server.URL(), Lease: time.Hour}
+	q, s := redisQueue(t, cfg, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	work(t, q, nil, func(s queue.Stats) bool { return s.Done == 1 })
+	s.Close()
+	server.Kill()
+	if !server.Cut("XACK", 1) {
+		t.Fatal("nothing to cut")
+	}
+	server.Restart()
+	q, s = redisQueue(t, cfg, queue.Options{})
+	stop := run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, nil })
+	c := server.Client()
+	defer c.Close()
+	await(t, "the queue to be worked", func() bool {
+		return strings.Contains(c.Info(t.Context(), "clients").Val(), "blocked_clients:1\r")
+	})
+	if err := q.SetClosed(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	stop()
+	s.Close()
+	server.Restart()
+	q, _ = redisQueue(t, cfg, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "b"}); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("the queue was closed, but %v", err)
+	}
 }
 
 // work works a queue, with this outcome for all, until its counters are as they have to be.

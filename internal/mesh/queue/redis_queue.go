@@ -253,7 +253,14 @@ func (q *redisQueue) prepare(ctx context.Context) error {
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
 		return err
 	}
-	if err := q.s.client.HSet(ctx, q.key("conf"), "max_depth", q.o.MaxDepth).Err(); err != nil {
+	// Two writes are a transaction in Redis' file. It ends one that was cut off there, or what is noted from now on
+	// would go with that, see the scripts.
+	_, err = q.s.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		tx.HSet(ctx, q.key("conf"), "max_depth", q.o.MaxDepth)
+		tx.HSet(ctx, q.key("conf"), "by", q.s.instance)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	q.mu.Lock()

@@ -12,7 +12,7 @@ import "github.com/redis/go-redis/v9"
 //	err     hash, id → sealed error of the last try
 //	later   sorted set, id by the time (ms) of its next try; held: hash, id → r
 //	dead    sorted set, id by when it died (ms); dead-r: hash, id → r
-//	conf    hash: max_depth; closed, when it takes nothing
+//	conf    hash: max_depth; by, who said so; closed, when it takes nothing
 //
 // Times are Redis' own, so that the clocks of nodes need not agree.
 //
