@@ -30,6 +30,7 @@ type change struct {
 	seq     uint64
 	item    *Item // the item is new
 	state   *state
+	of      *entry   // whose state it is, where it may be written later
 	expired []digest // keys to be forgotten
 }
 
@@ -413,7 +414,7 @@ func (q *local) finish(ctx context.Context, e *entry, result json.RawMessage, er
 	c.seq = e.seq
 	if !final || !e.state.Died.IsZero() {
 		s := e.state
-		c.state = &s
+		c.state, c.of = &s, e
 		q.settleIn(e)
 	} else {
 		delete(q.entries, e.item.ID)
@@ -455,8 +456,19 @@ func (q *local) persist(c change) {
 			return
 		}
 		q.o.Logger.Error("cannot note what became of a queued command; trying again", "command", q.o.Command, "err", err)
-		time.AfterFunc(storeRetry, func() { q.persist(c) })
+		time.AfterFunc(storeRetry, func() {
+			if !q.overtaken(c) {
+				q.persist(c)
+			}
+		})
 	})
+}
+
+// overtaken tells whether a later change says what has become of the item since.
+func (q *local) overtaken(c change) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return c.state != nil && c.of.state != *c.state
 }
 
 // do runs work within the item's deadline, and makes an error of a panic.
