@@ -476,11 +476,14 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 	}
 	for try := 0; ; try++ {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
-		n, err := q.eval(call, endScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held", "dead", "dead-r"),
-			redisGroup, c.entry, c.id, what, record, sealedErr, after.Milliseconds(), maxDead).Int()
+		answer, err := q.eval(call, endScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held", "dead", "dead-r"),
+			redisGroup, c.entry, c.id, what, record, sealedErr, after.Milliseconds(), maxDead).Slice()
 		cancel()
-		if err == nil {
-			return n == 1
+		if err == nil && len(answer) == 2 {
+			if answer[1] != "" {
+				q.o.Logger.Error("too many dead letters: the oldest is dropped", "id", answer[1], "command", q.o.Command)
+			}
+			return answer[0] == int64(1)
 		}
 		err = q.s.failed(err)
 		if try == 0 {

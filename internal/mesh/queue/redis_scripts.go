@@ -83,11 +83,11 @@ return {redis.call('HINCRBY', KEYS[3], id, 1), redis.call('SISMEMBER', KEYS[4], 
 
 // endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
 // becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
-// 1, or 0 when somebody else has the item, or has ended it in another way. It may be asked again,
-// where its answer was lost.
+// 1, or 0 when somebody else has the item, or has ended it in another way; and the dead letter that it has
+// dropped. It may be asked again, where its answer was lost.
 var endScript = redis.NewScript(luaNow + `
 local entry, id = ARGV[2], ARGV[3]
-local at, is = redis.call('HGET', KEYS[2], id), 'done'
+local at, is, oldest = redis.call('HGET', KEYS[2], id), 'done', ''
 local ours = #redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0
 if ours and at == entry then
   if ARGV[4] == 'retry' then
@@ -101,7 +101,7 @@ if ours and at == entry then
     redis.call('ZADD', KEYS[8], now, id)
     redis.call('HDEL', KEYS[2], id)
     if redis.call('ZCARD', KEYS[8]) > tonumber(ARGV[8]) then
-      local oldest = redis.call('ZRANGE', KEYS[8], 0, 0)[1]
+      oldest = redis.call('ZRANGE', KEYS[8], 0, 0)[1]
       redis.call('HDEL', KEYS[9], oldest); redis.call('HDEL', KEYS[5], oldest)
       redis.call('HDEL', KEYS[3], oldest); redis.call('SREM', KEYS[4], oldest)
       redis.call('ZREM', KEYS[8], oldest)
@@ -118,7 +118,7 @@ if ours then
   redis.call('XDEL', KEYS[1], entry)
   redis.call('XACK', KEYS[1], ARGV[1], entry)
 end
-return is == ARGV[4] and 1 or 0`)
+return {is == ARGV[4] and 1 or 0, oldest}`)
 
 // handBackScript: jobs, tries, again; group, consumer, entry, id, begun. Whoever looks next
 // for abandoned work finds it at once. It gives 0 when another has the item now.

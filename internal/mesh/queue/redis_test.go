@@ -1,10 +1,12 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -382,6 +384,35 @@ func TestRedisHandsBackItsOwn(t *testing.T) {
 	stop()
 	if p := pending(); p.Consumer != "other" || p.Idle > time.Hour {
 		t.Errorf("after its end: %+v", p)
+	}
+}
+
+// A dead letter that is dropped, as there are too many, is logged.
+func TestRedisTooManyDead(t *testing.T) {
+	server := redistest.Start(t)
+	c := server.Client()
+	defer c.Close()
+	letters := make([]redis.Z, 10_000)
+	for i := range letters {
+		letters[i] = redis.Z{Score: float64(i), Member: fmt.Sprint("old ", i)}
+	}
+	dead := strings.TrimSuffix(jobsKey(t), "jobs") + "dead"
+	if err := c.ZAdd(t.Context(), dead, letters...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	stop := run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("fails") })
+	if err := add(t, q, queue.Item{ID: "new"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the dead letter", func() bool { return q.Stats().Failed == 1 })
+	stop()
+	if n := c.ZCard(t.Context(), dead).Val(); n != 10_000 || c.ZScore(t.Context(), dead, "old 0").Err() == nil {
+		t.Errorf("%d dead letters, and the oldest may be among them", n)
+	}
+	if text := log.String(); !strings.Contains(text, "dropped") || !strings.Contains(text, `id="old 0"`) {
+		t.Errorf("logged:\n%s", text)
 	}
 }
 
