@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/meshctl/meshctl/internal/mesh/wire"
+	"github.com/meshctl/meshctl/internal/pause"
 	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
@@ -331,10 +332,35 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 		return
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
-		defer cancel()
-		err = s.client.Publish(ctx, s.channel(item.Origin), sealed).Err()
+	if err != nil {
+		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+		return
+	}
+	if heard, _ := s.publish(context.WithoutCancel(ctx), item.Origin, sealed); !heard && s.ending.Err() == nil {
+		s.wg.Go(func() { s.tellAgain(item, sealed) })
+	}
+}
+
+// publish tells an outcome, and whether somebody heard it.
+func (s *Redis) publish(ctx context.Context, origin, sealed string) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
+	defer cancel()
+	n, err := s.client.Publish(ctx, s.channel(origin), sealed).Result()
+	return n > 0, err
+}
+
+// tellAgain tells an outcome that nobody heard, for some seconds: when Redis was away whoever waits may come back
+// to it later than we did.
+func (s *Redis) tellAgain(item Item, sealed string) {
+	var err error
+	for wait := 100 * time.Millisecond; wait < 5*time.Second; wait *= 2 {
+		if !pause.For(s.ending, wait) {
+			break
+		}
+		var heard bool
+		if heard, err = s.publish(s.ending, item.Origin, sealed); heard {
+			return
+		}
 	}
 	if err != nil {
 		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)

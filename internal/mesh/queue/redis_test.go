@@ -157,6 +157,43 @@ func TestRedisLostAnswerToTheEnd(t *testing.T) {
 	}
 }
 
+// A caller that was not connected in the moment when its job was done learns the outcome all the same.
+func TestRedisOutcomeFindsWhoWaits(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	outcomes := make(chan string, 4)
+	caller, store := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	release := make(chan struct{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) {
+		<-release
+		return json.RawMessage(`"ok"`), nil
+	})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	channels := func() int { return len(c.PubSubChannels(t.Context(), "*").Val()) }
+	await(t, "both to listen", func() bool { return channels() == 2 })
+	proxy.Close()
+	await(t, "the caller to be away", func() bool { return channels() == 1 && store.Err() != nil })
+	close(release)
+	await(t, "the job to be done", func() bool { return worker.Stats().Done == 1 })
+	if proxy, err = fault.Listen(fault.Config{Listen: proxy.Addr().String(), To: server.Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
 // Slow work renews its lease; the work of a node that is gone is taken over, and flagged.
 func TestRedisLease(t *testing.T) {
 	server := redistest.Start(t)
