@@ -191,7 +191,7 @@ func drained(t *testing.T, q queue.Queue, times map[string]int) {
 	})
 	await(t, "the queue to be empty", func() bool {
 		s := q.Stats()
-		return s.Waiting+s.Running == 0 && s.Done > 0
+		return s.Error == "" && s.Waiting+s.Running == 0 && s.Done > 0
 	})
 	stop()
 }

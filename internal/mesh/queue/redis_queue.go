@@ -253,14 +253,7 @@ func (q *redisQueue) prepare(ctx context.Context) error {
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
 		return err
 	}
-	// Two writes are a transaction in Redis' file. It ends one that was cut off there, or what is noted from now on
-	// would go with that, see the scripts.
-	_, err = q.s.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.HSet(ctx, q.key("conf"), "max_depth", q.o.MaxDepth)
-		tx.HSet(ctx, q.key("conf"), "by", q.s.instance)
-		return nil
-	})
-	if err != nil {
+	if err := q.eval(ctx, boundScript, q.keys("conf"), q.o.MaxDepth, q.s.instance).Err(); err != nil {
 		return err
 	}
 	q.mu.Lock()

@@ -31,6 +31,12 @@ const luaOurs = `local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARG
 if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end
 `
 
+// boundScript: conf; max depth, who says so. Its two writes are a transaction in Redis' file, which ends one that was
+// cut off there: what is noted from now on would go with that.
+var boundScript = redis.NewScript(`
+redis.call('HSET', KEYS[1], 'max_depth', ARGV[1]); redis.call('HSET', KEYS[1], 'by', ARGV[2])
+return 1`)
+
 // addScript: jobs, at, later, conf, key; group, id, r, max depth ("0": conf's), default depth,
 // window in ms ("0": no key). An item that is there is sent again: the client of a cluster does
 // so when a connection breaks before the answer.

@@ -292,6 +292,30 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 }
 
+// What is asked about a queue while Redis is away is said to be old, and asked again when it is back.
+func TestRedisStatsWhileAway(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedis(t, queue.RedisConfig{URL: server.URL(), Mesh: t.Name()})
+	t.Cleanup(func() { s.Close() })
+	q, err := s.Queue("worker.note", queue.Options{Command: "note"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	if st := q.Stats(); st.Error == "" {
+		t.Errorf("Redis is away, and nobody knows what waits: %+v", st)
+	}
+	await(t, "the store to notice", func() bool { return s.Err() != nil })
+	if st := q.Stats(); st.Error == "" {
+		t.Errorf("Redis is known to be away: %+v", st)
+	}
+	server.Restart()
+	await(t, "what is true", func() bool { st := q.Stats(); return st.Error == "" && st.Waiting == 1 })
+}
+
 // No payload and no error is in Redis in clear.
 func TestRedisIsSealed(t *testing.T) {
 	server := redistest.Start(t)
