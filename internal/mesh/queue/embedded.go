@@ -203,6 +203,9 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 		return b.Bucket(bucketKeys).ForEach(func(k, v []byte) error {
 			if len(k) == len(digest{}) && len(v) > 8 {
 				at := time.UnixMilli(int64(binary.BigEndian.Uint64(v)))
+				if now := time.Now(); at.After(now) {
+					at = now // the clock was set back since
+				}
 				q.keys.order = append(q.keys.order, keyed{digest(k), string(v[8:]), at})
 			}
 			return nil

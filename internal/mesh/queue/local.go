@@ -120,6 +120,9 @@ func (q *local) restore(seq uint64, item Item, size int, s state) {
 	if s.Begun {
 		s.Begun, s.Redelivered = false, true
 	}
+	if soon := time.Now().Add(2 * q.o.Backoff(s.Attempts)); s.Due.After(soon) {
+		s.Due = soon // the clock was set back since
+	}
 	item.Reply, item.Payload = false, nil // whoever waited is gone
 	e := &entry{item: item, state: s, seq: seq, size: size}
 	q.entries[item.ID] = e
