@@ -186,6 +186,9 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 			item, err := decodeRecord(v)
 			if err != nil || len(k) != 8 {
 				damaged++
+				if len(k) == 8 { // its number is taken
+					q.seq = max(q.seq, binary.BigEndian.Uint64(k))
+				}
 				return nil
 			}
 			var st state

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -80,4 +81,42 @@ func TestEmbeddedAfterAWrongClock(t *testing.T) {
 	defer s.Close()
 	q = openNote(t, s, queue.Options{Window: window})
 	await(t, "the key to be forgotten", func() bool { return add(t, q, queue.Item{ID: "b", Key: "k"}) == nil })
+}
+
+// An item does not take the place of one that cannot be read, whose state would become its own.
+func TestEmbeddedBesideUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	q := openNote(t, s, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	work(t, q, errors.New("fails"), func(s queue.Stats) bool { return s.Dead == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		items := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte("items"))
+		k, _ := items.Cursor().First()
+		return items.Put(k, []byte("unreadable"))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+		defer s.Close()
+		q = openNote(t, s, queue.Options{})
+		if st := q.Stats(); st.Waiting != n || st.Dead != 0 {
+			t.Errorf("%d was added, and the stats are %+v", n, st)
+		}
+		if err := add(t, q, queue.Item{ID: fmt.Sprint("new ", n)}); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
 }
