@@ -186,6 +186,9 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 			item, err := decodeRecord(v)
 			if err != nil || len(k) != 8 {
 				damaged++
+				if len(k) == 8 { // its number is taken
+					q.seq = max(q.seq, binary.BigEndian.Uint64(k))
+				}
 				return nil
 			}
 			var st state
@@ -203,6 +206,9 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 		return b.Bucket(bucketKeys).ForEach(func(k, v []byte) error {
 			if len(k) == len(digest{}) && len(v) > 8 {
 				at := time.UnixMilli(int64(binary.BigEndian.Uint64(v)))
+				if now := time.Now(); at.After(now) {
+					at = now // the clock was set back since
+				}
 				q.keys.order = append(q.keys.order, keyed{digest(k), string(v[8:]), at})
 			}
 			return nil

@@ -1,11 +1,16 @@
 package queue_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
 	"github.com/meshctl/meshctl/internal/mesh/queue/queuetest"
+	bolt "go.etcd.io/bbolt"
 )
 
 func openEmbedded(t *testing.T, cfg queue.EmbeddedConfig) *queue.Embedded {
@@ -36,5 +41,82 @@ func TestEmbeddedIsLocked(t *testing.T) {
 	s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A clock that was ahead while the store was written, and is right now, holds up no further try, and keeps no key for
+// longer than the window.
+func TestEmbeddedAfterAWrongClock(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	q := openNote(t, s, queue.Options{Retries: 1, Backoff: func(int) time.Duration { return 24 * time.Hour }})
+	if err := add(t, q, queue.Item{ID: "a", Key: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	work(t, q, errors.New("fails"), func(s queue.Stats) bool { return s.Delayed == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		keys := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte("keys"))
+		k, v := keys.Cursor().First()
+		tomorrow := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(24*time.Hour).UnixMilli()))
+		return keys.Put(k, append(tomorrow, v[8:]...))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	defer s.Close()
+	const window = 100 * time.Millisecond
+	q = openNote(t, s, queue.Options{Retries: 1, Window: window, Backoff: func(int) time.Duration { return time.Millisecond }})
+	work(t, q, nil, func(s queue.Stats) bool { return s.Done == 1 })
+	s.Close()
+	s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	defer s.Close()
+	q = openNote(t, s, queue.Options{Window: window})
+	await(t, "the key to be forgotten", func() bool { return add(t, q, queue.Item{ID: "b", Key: "k"}) == nil })
+}
+
+// An item does not take the place of one that cannot be read, whose state would become its own.
+func TestEmbeddedBesideUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+	q := openNote(t, s, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	work(t, q, errors.New("fails"), func(s queue.Stats) bool { return s.Dead == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		items := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte("items"))
+		k, _ := items.Cursor().First()
+		return items.Put(k, []byte("unreadable"))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
+		defer s.Close()
+		q = openNote(t, s, queue.Options{})
+		if st := q.Stats(); st.Waiting != n || st.Dead != 0 {
+			t.Errorf("%d was added, and the stats are %+v", n, st)
+		}
+		if err := add(t, q, queue.Item{ID: fmt.Sprint("new ", n)}); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
 	}
 }

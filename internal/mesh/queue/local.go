@@ -30,6 +30,7 @@ type change struct {
 	seq     uint64
 	item    *Item // the item is new
 	state   *state
+	of      *entry   // whose state it is, where it may be written later
 	expired []digest // keys to be forgotten
 }
 
@@ -118,6 +119,9 @@ func newLocal(backend string, o Options, j journal) *local {
 func (q *local) restore(seq uint64, item Item, size int, s state) {
 	if s.Begun {
 		s.Begun, s.Redelivered = false, true
+	}
+	if soon := time.Now().Add(2 * q.o.Backoff(s.Attempts)); s.Due.After(soon) {
+		s.Due = soon // the clock was set back since
 	}
 	item.Reply, item.Payload = false, nil // whoever waited is gone
 	e := &entry{item: item, state: s, seq: seq, size: size}
@@ -413,7 +417,7 @@ func (q *local) finish(ctx context.Context, e *entry, result json.RawMessage, er
 	c.seq = e.seq
 	if !final || !e.state.Died.IsZero() {
 		s := e.state
-		c.state = &s
+		c.state, c.of = &s, e
 		q.settleIn(e)
 	} else {
 		delete(q.entries, e.item.ID)
@@ -455,8 +459,19 @@ func (q *local) persist(c change) {
 			return
 		}
 		q.o.Logger.Error("cannot note what became of a queued command; trying again", "command", q.o.Command, "err", err)
-		time.AfterFunc(storeRetry, func() { q.persist(c) })
+		time.AfterFunc(storeRetry, func() {
+			if !q.overtaken(c) {
+				q.persist(c)
+			}
+		})
 	})
+}
+
+// overtaken tells whether a later change says what has become of the item since.
+func (q *local) overtaken(c change) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return c.state != nil && c.of.state != *c.state
 }
 
 // do runs work within the item's deadline, and makes an error of a panic.

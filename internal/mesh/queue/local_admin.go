@@ -108,7 +108,7 @@ func (q *local) Revive(_ context.Context, ids ...string) (int, error) {
 		e.state = state{Redelivered: e.state.Redelivered}
 		q.settleIn(e)
 		s := e.state
-		return change{seq: e.seq, state: &s}
+		return change{seq: e.seq, state: &s, of: e}
 	})
 }
 

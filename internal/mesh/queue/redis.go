@@ -348,50 +348,59 @@ func (s *Redis) tell(ctx context.Context, q *redisQueue, item Item, value json.R
 	}
 	sealed, err := s.cfg.Sealer.Seal(b)
 	if err != nil {
-		s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
+		s.untellable(item, err)
 		return
 	}
-	if heard, _ := s.publish(ctx, item, sealed); heard || s.ending.Err() != nil {
+	if heard, _ := s.publish(context.WithoutCancel(ctx), item.Origin, sealed); heard || s.ending.Err() != nil {
 		return
 	}
 	if s.untold.Add(1) > maxUntold {
 		s.untold.Add(-1)
+		s.untellable(item, errors.New("too many are told again already"))
 		return
 	}
-	s.wg.Go(func() { // whoever waits may be on the way back to Redis
+	s.wg.Go(func() {
 		defer s.untold.Add(-1)
-		tries := tellTries
-		if _, cluster := s.client.(*redis.ClusterClient); cluster {
-			tries = 1 // it does not count those who hear it at another server; being told twice does no harm
-		}
-		for range tries {
-			if !pause.For(s.ending, healthEvery) {
-				return
-			}
-			heard, err := s.publish(s.ending, item, sealed)
-			if heard {
-				return
-			}
-			if err != nil {
-				s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
-			}
-		}
+		s.tellAgain(item, sealed)
 	})
 }
 
-// tellTries is how often an outcome is told again that nobody heard: for five seconds. At most maxUntold are
-// at the same time.
-const (
-	tellTries = 10
-	maxUntold = 1024
-)
+// maxUntold is how many outcomes are told again at the same time.
+const maxUntold = 1024
 
-// publish tells an outcome, and whether anybody heard it.
-func (s *Redis) publish(ctx context.Context, item Item, sealed string) (heard bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
+// publish tells an outcome, and whether somebody heard it.
+func (s *Redis) publish(ctx context.Context, origin, sealed string) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
 	defer cancel()
-	n, err := s.client.Publish(ctx, s.channel(item.Origin), sealed).Result()
+	n, err := s.client.Publish(ctx, s.channel(origin), sealed).Result()
 	return n > 0, err
+}
+
+// tellAgain tells an outcome that nobody heard, for some seconds: when Redis was away whoever waits may come back
+// to it later than we did. A Cluster does not count those who hear it at another server: it tells it once more, which
+// does no harm.
+func (s *Redis) tellAgain(item Item, sealed string) {
+	longest := 5 * time.Second
+	if _, cluster := s.client.(*redis.ClusterClient); cluster {
+		longest = 200 * time.Millisecond
+	}
+	var err error
+	for wait := 100 * time.Millisecond; wait < longest; wait *= 2 {
+		if !pause.For(s.ending, wait) {
+			break
+		}
+		var heard bool
+		if heard, err = s.publish(s.ending, item.Origin, sealed); heard {
+			return
+		}
+	}
+	if err != nil {
+		s.untellable(item, err)
+	}
+}
+
+func (s *Redis) untellable(item Item, err error) {
+	s.log.Warn("cannot tell the outcome of a queued command to whoever waits", "id", item.ID, "command", item.Command, "err", err)
 }
 
 // outcomes learns what others tell.

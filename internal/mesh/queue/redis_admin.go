@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -16,23 +17,29 @@ const statsTimeout = 200 * time.Millisecond
 // pageSize is how many items are read or changed at a time.
 const pageSize = 500
 
-// Stats asks Redis when something has changed since, for a fifth of a second at most.
+// Stats asks Redis when something has changed since, for a fifth of a second at most. Where that fails it gives
+// what Redis last said, and the error.
 func (q *redisQueue) Stats() Stats {
 	q.mu.Lock()
 	stale := q.dirty || q.o.Shared
 	q.dirty = false // before Redis is asked: what changes after that is for the next time
 	q.mu.Unlock()
-	if stale && q.s.Err() == nil {
+	err := q.s.Err()
+	if stale && err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
-		if err := q.refresh(ctx); err != nil {
-			q.changed()
-			q.o.Logger.Debug("cannot ask Redis about a queue", "command", q.o.Command, "err", err)
-		}
+		err = q.refresh(ctx)
 		cancel()
+	}
+	if stale && err != nil {
+		q.changed()
+		q.o.Logger.Debug("cannot ask Redis about a queue", "command", q.o.Command, "err", err)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
+	if err != nil {
+		s.Error = "cannot ask Redis: " + err.Error()
+	}
 	s.Command, s.Backend, s.Shared, s.MaxDepth, s.Running = q.o.Command, "redis", q.o.Shared, q.o.MaxDepth, len(q.busy)
 	return s
 }
@@ -54,7 +61,7 @@ func (q *redisQueue) refresh(ctx context.Context) error {
 	now := pipe.Time(ctx)
 	closed := pipe.HExists(ctx, q.key("conf"), "closed")
 	_, _ = pipe.Exec(ctx)
-	if err := errors.Join(length.Err(), later.Err(), dead.Err(), oldest.Err(), now.Err()); err != nil {
+	if err := cmp.Or(length.Err(), later.Err(), dead.Err(), oldest.Err(), now.Err()); err != nil {
 		return err
 	}
 	running := 0

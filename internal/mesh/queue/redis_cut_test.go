@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +15,7 @@ import (
 )
 
 // A redis-server that is killed while it appends a transaction to its file may carry out a part of it when it
-// is started for the second time. Nothing accepted is lost by that, and nothing is done twice that
+// is started for the second time. Nothing accepted is lost or stuck by that, and nothing is done twice that
 // would not be without it.
 func TestRedisCutTransactions(t *testing.T) {
 	fail := func(until func(queue.Stats) bool) func(*testing.T, queue.Queue) {
@@ -22,7 +24,8 @@ func TestRedisCutTransactions(t *testing.T) {
 	retried := fail(func(s queue.Stats) bool { return s.Retries > 1 })
 	died := fail(func(s queue.Stats) bool { return s.Failed == 1 })
 	for _, c := range []cutTransaction{
-		{name: "add", marker: "XADD", again: true, least: 1, before: func(*testing.T, queue.Queue) {}},
+		{name: "add", marker: "XADD", again: 2, least: 1, before: func(*testing.T, queue.Queue) {}},
+		{name: "add, sent again late", marker: "XADD", again: 4, least: 1, before: func(*testing.T, queue.Queue) {}},
 		{name: "retry", marker: ":err", retries: 1000, least: 1, before: retried},
 		{name: "promote", marker: "ZREM", retries: 1000, least: 1, before: retried},
 		{name: "dead", marker: ":dead-r", least: 1, before: died},
@@ -36,16 +39,20 @@ func TestRedisCutTransactions(t *testing.T) {
 			work(t, q, nil, func(s queue.Stats) bool { return s.Done == 1 })
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			n := 1
-			for c.after(t, n) {
-				n++
-			}
-			if n < 4 {
-				t.Errorf("cut after %d commands at most", n-1)
-			}
-		})
+		for _, worked := range []bool{false, true} {
+			c := c
+			c.worked = worked
+			t.Run(fmt.Sprintf("%s, worked meanwhile %v", c.name, worked), func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for c.after(t, n) {
+					n++
+				}
+				if n < 4 {
+					t.Errorf("cut after %d commands at most", n-1)
+				}
+			})
+		}
 	}
 }
 
@@ -54,7 +61,8 @@ type cutTransaction struct {
 	marker  string // of the transaction, see redistest.Server.Cut
 	retries int
 	before  func(t *testing.T, q queue.Queue) // ends with that transaction
-	again   bool                              // the item is sent again after it
+	again   int                               // in which life of the store its item is sent again; 0: never
+	worked  bool                              // the queue is worked between the two starts
 	least   int                               // times that it is done from then on, or is a dead letter
 }
 
@@ -62,7 +70,9 @@ type cutTransaction struct {
 // when the transaction is shorter.
 func (c cutTransaction) after(t *testing.T, n int) bool {
 	server := redistest.Start(t)
+	life := 0
 	use := func(use func(queue.Queue)) {
+		life++
 		s := openRedis(t, queue.RedisConfig{URL: server.URL(), Mesh: "m", Lease: 100 * time.Millisecond})
 		defer s.Close()
 		q, err := s.Queue("worker.note", queue.Options{
@@ -74,7 +84,7 @@ func (c cutTransaction) after(t *testing.T, n int) bool {
 		use(q)
 	}
 	put := func(q queue.Queue, item queue.Item) {
-		if err := add(t, q, item); err != nil {
+		if err := add(t, q, item); err != nil && !errors.As(err, new(*queue.DuplicateError)) {
 			t.Fatal(err)
 		}
 	}
@@ -87,24 +97,75 @@ func (c cutTransaction) after(t *testing.T, n int) bool {
 		return false
 	}
 	server.Restart()
-	use(func(q queue.Queue) {
-		if c.again {
-			put(q, queue.Item{ID: "b", Key: "k"})
-		}
-		put(q, queue.Item{ID: "other"}) // another transaction, which ends the one that was cut
-	})
+	done := make(map[string]int)
+	live := func(works bool) {
+		use(func(q queue.Queue) {
+			if c.again == life {
+				put(q, queue.Item{ID: "b", Key: "k"})
+			}
+			put(q, queue.Item{ID: fmt.Sprint("other ", life)}) // another transaction, which ends the one that was cut
+			if works {
+				drained(t, q, done)
+			}
+		})
+	}
+	live(c.worked)
 	server.Kill()
 	server.Restart()
+	live(true)
+	live(true)
 	use(func(q queue.Queue) {
-		done := drained(t, q)
-		if done["other"] != 1 {
-			t.Errorf("cut after %d commands: the other item was done %d times", n, done["other"])
+		dead, err := q.Dead(t.Context(), 10)
+		if err != nil || len(dead) != q.Stats().Dead {
+			t.Error(len(dead), q.Stats(), err)
 		}
-		if times := done["a"] + done["b"]; times > 1 || times+done["a dead"] < c.least {
-			t.Errorf("cut after %d commands: %v", n, done)
-		}
+		done["dead"] = len(dead)
 	})
+	for life := 2; life < 5; life++ {
+		if times := done[fmt.Sprint("other ", life)]; times != 1 {
+			t.Errorf("cut after %d commands: another item was done %d times", n, times)
+		}
+	}
+	// What is flagged may have been done before.
+	if times := done["a"] + done["b"]; times > 1 || times+done["a flagged"]+done["dead"] < c.least || times+done["dead"] > 1 {
+		t.Errorf("cut after %d commands: %v", n, done)
+	}
 	return true
+}
+
+// What is told to redis-server between the two starts is kept, also where it is no transaction by itself.
+func TestRedisCutTransactionIsEnded(t *testing.T) {
+	server := redistest.Start(t)
+	cfg := queue.RedisConfig{URL: server.URL(), Lease: time.Hour}
+	q, s := redisQueue(t, cfg, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	work(t, q, nil, func(s queue.Stats) bool { return s.Done == 1 })
+	s.Close()
+	server.Kill()
+	if !server.Cut("XACK", 1) {
+		t.Fatal("nothing to cut")
+	}
+	server.Restart()
+	q, s = redisQueue(t, cfg, queue.Options{})
+	stop := run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, nil })
+	c := server.Client()
+	defer c.Close()
+	await(t, "the queue to be worked", func() bool {
+		return strings.Contains(c.Info(t.Context(), "clients").Val(), "blocked_clients:1\r")
+	})
+	if err := q.SetClosed(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	stop()
+	s.Close()
+	server.Restart()
+	q, _ = redisQueue(t, cfg, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "b"}); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("the queue was closed, but %v", err)
+	}
 }
 
 // work works a queue, with this outcome for all, until its counters are as they have to be.
@@ -115,28 +176,22 @@ func work(t *testing.T, q queue.Queue, outcome error, until func(queue.Stats) bo
 	stop()
 }
 
-// drained works a queue until nothing waits, and tells how often each item was done, and which are dead letters.
-func drained(t *testing.T, q queue.Queue) map[string]int {
+// drained works a queue until nothing waits, and notes how often each item was done.
+func drained(t *testing.T, q queue.Queue, times map[string]int) {
 	t.Helper()
 	var mu sync.Mutex
-	times := make(map[string]int)
 	stop := run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
 		mu.Lock()
 		defer mu.Unlock()
+		if i.Redelivered {
+			i.ID += " flagged"
+		}
 		times[i.ID]++
 		return nil, nil
 	})
 	await(t, "the queue to be empty", func() bool {
 		s := q.Stats()
-		return s.Waiting+s.Running == 0 && s.Done > 0
+		return s.Error == "" && s.Waiting+s.Running == 0 && s.Done > 0
 	})
 	stop()
-	dead, err := q.Dead(t.Context(), 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range dead {
-		times[e.ID+" dead"]++
-	}
-	return times
 }

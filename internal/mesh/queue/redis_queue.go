@@ -19,6 +19,9 @@ import (
 // redisGroup is the consumer group of all who work a queue.
 const redisGroup = "workers"
 
+// firstEntry is where a walk through what is being worked on begins; Redis says it at the end of one.
+const firstEntry = "0-0"
+
 var errLeaseLost = errors.New("another node has taken this over: its lease ran out")
 
 // redisQueue is a queue in Redis.
@@ -31,14 +34,17 @@ type redisQueue struct {
 	halt     chan struct{}
 	halting  sync.Once
 
-	mu      sync.Mutex
-	runs    runOnce
-	over    bool
-	busy    map[string]Item // being worked on here, by entry
-	stats   Stats           // counters, and what Redis last said
-	dirty   bool            // that may have changed since
-	claimed time.Time       // when abandoned work was last looked for
-	ready   bool            // the group is there
+	mu    sync.Mutex
+	runs  runOnce
+	over  bool
+	busy  map[string]Item // being worked on here, by entry
+	stats Stats           // counters, and what Redis last said
+	dirty bool            // that may have changed since
+	ready bool            // the group is there
+
+	// Of the goroutine of Run alone: when abandoned work was last looked for, and where that goes on.
+	claimed time.Time
+	from    string
 }
 
 var _ Queue = (*redisQueue)(nil)
@@ -46,7 +52,7 @@ var _ Queue = (*redisQueue)(nil)
 func newRedisQueue(s *Redis, name string, o Options) *redisQueue {
 	return &redisQueue{
 		s: s, name: name, o: o, maxDepth: o.MaxDepth, base: "meshctl:{" + s.cfg.Mesh + ":" + name + "}:",
-		halt: make(chan struct{}), busy: make(map[string]Item), dirty: true,
+		halt: make(chan struct{}), busy: make(map[string]Item), dirty: true, from: firstEntry,
 	}
 }
 
@@ -247,7 +253,7 @@ func (q *redisQueue) prepare(ctx context.Context) error {
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
 		return err
 	}
-	if err := q.s.client.HSet(ctx, q.key("conf"), "max_depth", q.o.MaxDepth).Err(); err != nil {
+	if err := q.eval(ctx, boundScript, q.keys("conf"), q.o.MaxDepth, q.s.instance).Err(); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -256,30 +262,51 @@ func (q *redisQueue) prepare(ctx context.Context) error {
 	return nil
 }
 
-// takeOver claims what another has left undone, looking for it three times in a lease.
+// takeOver claims what another has left undone. Three times in a lease it goes through all that is being worked
+// on, a claim at a time.
 func (q *redisQueue) takeOver(ctx context.Context) (*claim, error) {
-	q.mu.Lock()
-	due := time.Since(q.claimed) >= q.s.cfg.Lease/3
-	q.mu.Unlock()
-	if !due {
-		return nil, nil
+	if q.from == firstEntry {
+		if time.Since(q.claimed) < q.s.cfg.Lease/3 {
+			return nil, nil
+		}
+		if err := q.sweep(ctx); err != nil {
+			return nil, err
+		}
 	}
-	messages, _, err := q.s.client.XAutoClaim(ctx, &redis.XAutoClaimArgs{
-		Stream: q.key("jobs"), Group: redisGroup, Consumer: q.s.instance, MinIdle: q.s.cfg.Lease, Start: "0", Count: 1,
-	}).Result()
-	if err != nil {
-		return nil, err
+	for {
+		ids, next, err := q.s.client.XAutoClaimJustID(ctx, &redis.XAutoClaimArgs{
+			Stream: q.key("jobs"), Group: redisGroup, Consumer: q.s.instance, MinIdle: q.s.cfg.Lease, Start: q.from, Count: 1,
+		}).Result()
+		if err != nil {
+			return nil, err
+		}
+		if q.from = next; next == firstEntry {
+			q.claimed = time.Now()
+		}
+		if len(ids) == 0 {
+			if next == firstEntry {
+				return nil, nil
+			}
+			continue // Redis looks at ten at a time
+		}
+		messages, err := q.s.client.XRange(ctx, q.key("jobs"), ids[0], ids[0]).Result()
+		if err != nil {
+			return nil, err
+		}
+		if len(messages) > 0 {
+			return q.claim(ctx, messages[0], true), nil
+		}
+		// It was removed; Redis 6.2 gives it to us all the same.
+		if err := q.s.client.XAck(ctx, q.key("jobs"), redisGroup, ids[0]).Err(); err != nil {
+			return nil, err
+		}
+		if next == firstEntry {
+			return nil, nil
+		}
 	}
-	if len(messages) > 0 { // and then look for more at once
-		return q.claim(ctx, messages[0], true), nil
-	}
-	q.mu.Lock()
-	q.claimed = time.Now()
-	q.mu.Unlock()
-	return nil, q.sweep(ctx)
 }
 
-// sweep removes consumers that are long gone and have nothing left.
+// sweep removes consumers that are long gone and have nothing left, and finds what nobody was given.
 func (q *redisQueue) sweep(ctx context.Context) error {
 	consumers, err := q.s.client.XInfoConsumers(ctx, q.key("jobs"), redisGroup).Result()
 	if err != nil {
@@ -292,15 +319,11 @@ func (q *redisQueue) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return q.eval(ctx, adoptScript, q.keys("jobs"), redisGroup, q.s.instance).Err()
 }
 
 // claim opens an entry. One that cannot be opened is left to others for a lease.
 func (q *redisQueue) claim(ctx context.Context, m redis.XMessage, taken bool) *claim {
-	if len(m.Values) == 0 { // it was removed; Redis 6.2 gives it to us again and again
-		_ = q.s.failed(q.s.client.XAck(ctx, q.key("jobs"), redisGroup, m.ID).Err())
-		return nil
-	}
 	id, _ := m.Values["id"].(string)
 	sealed, _ := m.Values["r"].(string)
 	item, err := q.s.open(ctx, sealed)
@@ -446,11 +469,14 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 	}
 	for try := 0; ; try++ {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
-		n, err := q.eval(call, endScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held", "dead", "dead-r"),
-			redisGroup, c.entry, c.id, what, record, sealedErr, after.Milliseconds(), maxDead).Int()
+		answer, err := q.eval(call, endScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held", "dead", "dead-r"),
+			redisGroup, c.entry, c.id, what, record, sealedErr, after.Milliseconds(), maxDead).Slice()
 		cancel()
-		if err == nil {
-			return n == 1
+		if err == nil && len(answer) == 2 {
+			if answer[1] != "" {
+				q.o.Logger.Error("too many dead letters: the oldest is dropped", "id", answer[1], "command", q.o.Command)
+			}
+			return answer[0] == int64(1)
 		}
 		err = q.s.failed(err)
 		if try == 0 {

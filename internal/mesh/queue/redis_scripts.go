@@ -12,7 +12,7 @@ import "github.com/redis/go-redis/v9"
 //	err     hash, id → sealed error of the last try
 //	later   sorted set, id by the time (ms) of its next try; held: hash, id → r
 //	dead    sorted set, id by when it died (ms); dead-r: hash, id → r
-//	conf    hash: max_depth; closed, when it takes nothing
+//	conf    hash: max_depth; by, who said so; closed, when it takes nothing
 //
 // Times are Redis' own, so that the clocks of nodes need not agree.
 //
@@ -20,10 +20,22 @@ import "github.com/redis/go-redis/v9"
 // transaction to its file leaves the part that it had written there when it starts again, and carries that out
 // when it starts once more, behind a client's back (mended in Valkey by valkey-io/valkey#4342). So an item
 // is first written where it goes to, then at says so, and only then it goes from where it was; and
-// what is not where at says is no item.
+// what is not where at says is no item. What such a part adds to jobs may stand before what was given out since,
+// where nobody would find it but for adoptScript.
 
 const luaNow = `local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
+
+// luaOurs ends a script when another has the entry now. jobs; group, consumer, entry.
+const luaOurs = `local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end
+`
+
+// boundScript: conf; max depth, who says so. Its two writes are a transaction in Redis' file, which ends one that was
+// cut off there: what is noted from now on would go with that.
+var boundScript = redis.NewScript(`
+redis.call('HSET', KEYS[1], 'max_depth', ARGV[1]); redis.call('HSET', KEYS[1], 'by', ARGV[2])
+return 1`)
 
 // addScript: jobs, at, later, conf, key; group, id, r, max depth ("0": conf's), default depth,
 // window in ms ("0": no key). An item that is there is sent again: the client of a cluster does
@@ -52,14 +64,17 @@ return {'ok', entry, 0}`)
 // beginScript: jobs, at, tries, again, key; group, entry, id, claimed, window in ms ("0": not a new
 // item, or one without a key). It gives the number of the try, and 1 when the item is redelivered;
 // 0 when it is gone, and 1 when that is because another one with its key was accepted: then it was not, as
-// nobody was told that it is stored.
+// nobody was told that it is stored. Where there is none its key is noted, if that was cut off.
 var beginScript = redis.NewScript(luaNow + `
 local id, entry = ARGV[3], ARGV[2]
 local gone, twin = redis.call('HGET', KEYS[2], id) ~= entry, 0
 local tries = tonumber(redis.call('HGET', KEYS[3], id) or '0')
-if not gone and tries == 0 and ARGV[5] ~= '0' and string.match(entry, '^%d+') + ARGV[5] > now then
+local left = string.match(entry, '^%d+') + ARGV[5] - now
+if not gone and tries == 0 and ARGV[5] ~= '0' and left > 0 then
   local had = redis.call('GET', KEYS[5])
-  if had and had ~= id then
+  if not had then
+    redis.call('SET', KEYS[5], id, 'PX', left)
+  elseif had ~= id then
     gone, twin = true, 1
     redis.call('HDEL', KEYS[2], id)
   end
@@ -74,12 +89,12 @@ return {redis.call('HINCRBY', KEYS[3], id, 1), redis.call('SISMEMBER', KEYS[4], 
 
 // endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
 // becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
-// 1, or 0 when somebody else has the item, or has ended it in another way. It may be asked again,
-// where its answer was lost.
+// 1, or 0 when somebody else has the item, or has ended it in another way; and the dead letter that it has
+// dropped. It may be asked again, where its answer was lost.
 var endScript = redis.NewScript(luaNow + `
 local entry, id = ARGV[2], ARGV[3]
-local at, is = redis.call('HGET', KEYS[2], id), 'done'
-local ours = #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0
+local at, is, oldest = redis.call('HGET', KEYS[2], id), 'done', ''
+local ours = #redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0
 if ours and at == entry then
   if ARGV[4] == 'retry' then
     redis.call('HSET', KEYS[5], id, ARGV[6])
@@ -92,11 +107,13 @@ if ours and at == entry then
     redis.call('ZADD', KEYS[8], now, id)
     redis.call('HDEL', KEYS[2], id)
     if redis.call('ZCARD', KEYS[8]) > tonumber(ARGV[8]) then
-      local oldest = redis.call('ZPOPMIN', KEYS[8])[1]
+      oldest = redis.call('ZRANGE', KEYS[8], 0, 0)[1]
       redis.call('HDEL', KEYS[9], oldest); redis.call('HDEL', KEYS[5], oldest)
       redis.call('HDEL', KEYS[3], oldest); redis.call('SREM', KEYS[4], oldest)
+      redis.call('ZREM', KEYS[8], oldest)
     end
   else
+    redis.call('ZREM', KEYS[8], id); redis.call('HDEL', KEYS[9], id) -- of a dead retry that was cut off
     redis.call('HDEL', KEYS[2], id)
     redis.call('HDEL', KEYS[3], id); redis.call('SREM', KEYS[4], id); redis.call('HDEL', KEYS[5], id)
   end
@@ -107,11 +124,11 @@ if ours then
   redis.call('XDEL', KEYS[1], entry)
   redis.call('XACK', KEYS[1], ARGV[1], entry)
 end
-return is == ARGV[4] and 1 or 0`)
+return {is == ARGV[4] and 1 or 0, oldest}`)
 
 // handBackScript: jobs, tries, again; group, consumer, entry, id, begun. Whoever looks next
-// for abandoned work finds it at once.
-var handBackScript = redis.NewScript(`
+// for abandoned work finds it at once. It gives 0 when another has the item now.
+var handBackScript = redis.NewScript(luaOurs + `
 if ARGV[5] == '1' then
   redis.call('SADD', KEYS[3], ARGV[4])
   redis.call('HINCRBY', KEYS[2], ARGV[4], -1)
@@ -120,11 +137,34 @@ redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', 86400000, 'J
 return 1`)
 
 // renewScript: jobs; group, consumer, entry. It gives 0 when another has the item now.
-var renewScript = redis.NewScript(`
-local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end
+var renewScript = redis.NewScript(luaOurs + `
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
 return 1`)
+
+// adoptScript: jobs; group, consumer. What stands before the last that was given out, but was not given out
+// itself, counts as abandoned then.
+var adoptScript = redis.NewScript(`
+local last
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local about = {}
+  for i = 1, #g, 2 do about[g[i]] = g[i + 1] end
+  if about['name'] == ARGV[1] then last = about['last-delivered-id'] end
+end
+if not last then return 0 end
+local n = 0
+local function adopt(from, to)
+  for _, e in ipairs(redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 100)) do
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, e[1], 'IDLE', 86400000, 'FORCE', 'JUSTID')
+    n = n + 1
+  end
+end
+local from, given = '-', redis.call('XPENDING', KEYS[1], ARGV[1], '-', last, 1000)
+for _, p in ipairs(given) do
+  adopt(from, '(' .. p[1])
+  from = '(' .. p[1]
+end
+if #given < 1000 then adopt(from, last) end
+return n`)
 
 // promoteScript: jobs, at, later, held. What is due goes to the end of the queue. It gives the
 // ms until the next is, -1 when none is.

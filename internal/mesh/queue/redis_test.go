@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/seal"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/redisdb/redistest"
+	"github.com/redis/go-redis/v9"
 )
 
 func TestRedis(t *testing.T) {
@@ -257,6 +259,43 @@ func TestRedisLostAnswerToTheEnd(t *testing.T) {
 	}
 }
 
+// A caller that was not connected in the moment when its job was done learns the outcome all the same.
+func TestRedisOutcomeFindsWhoWaits(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	outcomes := make(chan string, 4)
+	caller, store := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String(), Name: "caller"}, queue.Options{Settled: func(id string, result json.RawMessage, err error) {
+		outcomes <- fmt.Sprintf("%s %s %v", id, result, err)
+	}})
+	worker, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Name: "worker"}, queue.Options{})
+	release := make(chan struct{})
+	run(t, worker, func(context.Context, queue.Item) (json.RawMessage, error) {
+		<-release
+		return json.RawMessage(`"ok"`), nil
+	})
+	if err := add(t, caller, queue.Item{ID: "a", Reply: true}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	channels := func() int { return len(c.PubSubChannels(t.Context(), "*").Val()) }
+	await(t, "both to listen", func() bool { return channels() == 2 })
+	proxy.Close()
+	await(t, "the caller to be away", func() bool { return channels() == 1 && store.Err() != nil })
+	close(release)
+	await(t, "the job to be done", func() bool { return worker.Stats().Done == 1 })
+	if proxy, err = fault.Listen(fault.Config{Listen: proxy.Addr().String(), To: server.Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, outcomes); got != `a "ok" <nil>` {
+		t.Errorf("outcome %s", got)
+	}
+}
+
 // Slow work renews its lease; the work of a node that is gone is taken over, and flagged.
 func TestRedisLease(t *testing.T) {
 	server := redistest.Start(t)
@@ -355,6 +394,30 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 }
 
+// What is asked about a queue while Redis is away is said to be old, and asked again when it is back.
+func TestRedisStatsWhileAway(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedis(t, queue.RedisConfig{URL: server.URL(), Mesh: t.Name()})
+	t.Cleanup(func() { s.Close() })
+	q, err := s.Queue("worker.note", queue.Options{Command: "note"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	if st := q.Stats(); st.Error == "" {
+		t.Errorf("Redis is away, and nobody knows what waits: %+v", st)
+	}
+	await(t, "the store to notice", func() bool { return s.Err() != nil })
+	if st := q.Stats(); st.Error == "" {
+		t.Errorf("Redis is known to be away: %+v", st)
+	}
+	server.Restart()
+	await(t, "what is true", func() bool { st := q.Stats(); return st.Error == "" && st.Waiting == 1 })
+}
+
 // No payload and no error is in Redis in clear.
 func TestRedisIsSealed(t *testing.T) {
 	server := redistest.Start(t)
@@ -412,3 +475,109 @@ func TestRedisURLIsNotQuoted(t *testing.T) {
 		}
 	}
 }
+
+// What a node has left is found also where it stands behind much that others are working on.
+func TestRedisTakesOverBehindMuch(t *testing.T) {
+	server := redistest.Start(t)
+	const busy = 15
+	cfg := queue.RedisConfig{URL: server.URL(), Name: "busy", Lease: time.Second}
+	worker, _ := redisQueue(t, cfg, queue.Options{Workers: busy})
+	began, release := make(chan string, busy), make(chan struct{})
+	run(t, worker, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		began <- i.ID
+		<-release
+		return nil, nil
+	})
+	for i := range busy {
+		if err := add(t, worker, queue.Item{ID: fmt.Sprint("busy ", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range busy {
+		receive(t, began)
+	}
+	if err := add(t, worker, queue.Item{ID: "left"}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	err := c.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "gone", Streams: []string{jobsKey(t), ">"}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Name = "heir"
+	heir, _ := redisQueue(t, cfg, queue.Options{Workers: 2 * busy})
+	got := make(chan string, 2*busy)
+	run(t, heir, func(_ context.Context, i queue.Item) (json.RawMessage, error) {
+		got <- i.ID
+		return nil, nil
+	})
+	for receive(t, got) != "left" { // a renewal may be late
+	}
+	close(release)
+}
+
+// A node that ends does not hand back what another has taken over from it.
+func TestRedisHandsBackItsOwn(t *testing.T) {
+	server := redistest.Start(t)
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Lease: time.Hour}, queue.Options{})
+	began := make(chan struct{})
+	stop := run(t, q, func(ctx context.Context, i queue.Item) (json.RawMessage, error) {
+		close(began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, began)
+	c := server.Client()
+	defer c.Close()
+	pending := func() redis.XPendingExt {
+		p, err := c.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: jobsKey(t), Group: "workers", Start: "-", End: "+", Count: 10}).Result()
+		if err != nil || len(p) != 1 {
+			t.Fatal(p, err)
+		}
+		return p[0]
+	}
+	err := c.XClaimJustID(t.Context(), &redis.XClaimArgs{Stream: jobsKey(t), Group: "workers", Consumer: "other", Messages: []string{pending().ID}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if p := pending(); p.Consumer != "other" || p.Idle > time.Hour {
+		t.Errorf("after its end: %+v", p)
+	}
+}
+
+// A dead letter that is dropped, as there are too many, is logged.
+func TestRedisTooManyDead(t *testing.T) {
+	server := redistest.Start(t)
+	c := server.Client()
+	defer c.Close()
+	letters := make([]redis.Z, 10_000)
+	for i := range letters {
+		letters[i] = redis.Z{Score: float64(i), Member: fmt.Sprint("old ", i)}
+	}
+	dead := strings.TrimSuffix(jobsKey(t), "jobs") + "dead"
+	if err := c.ZAdd(t.Context(), dead, letters...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	stop := run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("fails") })
+	if err := add(t, q, queue.Item{ID: "new"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the dead letter", func() bool { return q.Stats().Failed == 1 })
+	stop()
+	if n := c.ZCard(t.Context(), dead).Val(); n != 10_000 || c.ZScore(t.Context(), dead, "old 0").Err() == nil {
+		t.Errorf("%d dead letters, and the oldest may be among them", n)
+	}
+	if text := log.String(); !strings.Contains(text, "dropped") || !strings.Contains(text, `id="old 0"`) {
+		t.Errorf("logged:\n%s", text)
+	}
+}
+
+// jobsKey is where the jobs are of a queue that redisQueue has opened.
+func jobsKey(t *testing.T) string { return "meshctl:{" + t.Name() + ":worker.note}:jobs" }

@@ -9,7 +9,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -37,30 +40,52 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// openOrRepair opens a store's file, made if it is missing, mended if it is damaged.
+// openOrRepair opens a store's file, made if it is missing, mended if it is damaged. What is saved of it
+// goes into a file beside it, which takes its place at the end: a repair that was cut short is done again.
 func openOrRepair(path string, wait time.Duration, log *slog.Logger) (*bolt.DB, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() == 0 {
-		log.Error("the queues' store is an empty file; queued commands that it may have had are lost", "store", path)
+	saved := path + ".saved"
+	aside := cutShort(path, saved)
+	if aside == "" {
+		if st, err := os.Stat(path); err == nil && st.Size() == 0 {
+			log.Error("the queues' store is an empty file; queued commands that it may have had are lost", "store", path)
+		}
+		db, err := openFile(path, wait)
+		if !errors.Is(err, errDamaged) {
+			return db, err
+		}
+		aside = fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+		log.Error("the queues' store is damaged; it is put aside, and what can be read goes into a new one", "err", err, "store", path, "damaged", aside)
+		if err := os.WriteFile(saved, nil, 0o600); err != nil {
+			return nil, fmt.Errorf("make a file for what can be saved of the damaged store: %w", err)
+		}
+		if err := os.Rename(path, aside); err != nil {
+			return nil, fmt.Errorf("put the damaged store %s aside: %w", path, err)
+		}
 	}
-	db, err := openFile(path, wait)
-	if !errors.Is(err, errDamaged) {
-		return db, err
-	}
-	aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
-	log.Error("the queues' store is damaged; it is put aside, and what can be read goes into a new one", "err", err, "store", path, "damaged", aside)
-	if err := os.Rename(path, aside); err != nil {
-		return nil, fmt.Errorf("put the damaged store %s aside: %w", path, err)
-	}
-	if db, err = openFile(path, wait); err != nil {
+	s := salvage{seen: make(map[string]bool)}
+	if err := s.into(saved, aside, wait); err != nil {
 		return nil, err
 	}
-	s := salvage{to: db, seen: make(map[string]bool)}
-	if err := s.run(aside); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("write what was saved of the damaged store: %w", err)
+	if err := os.Rename(saved, path); err != nil {
+		return nil, fmt.Errorf("put what was saved of the damaged store in its place: %w", err)
 	}
 	log.Error("saved what could be read of the damaged store", "queued", s.queued, "dead_letters", s.dead, "store", path, "damaged", aside)
-	return db, nil
+	return openFile(path, wait)
+}
+
+// cutShort gives the damaged file whose repair was cut short; "" if there is none.
+func cutShort(path, saved string) (aside string) {
+	_, begun := os.Stat(saved)
+	if _, err := os.Stat(path); begun != nil || !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	all, _ := os.ReadDir(filepath.Dir(path)) // in the order of their names
+	for _, e := range slices.Backward(all) {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+".damaged-") {
+			return filepath.Join(filepath.Dir(path), e.Name())
+		}
+	}
+	return ""
 }
 
 // openFile opens and reads through the file. It fails with ErrLocked, errDamaged, or as the
@@ -127,6 +152,30 @@ type salvage struct {
 	to           *bolt.DB
 	seen         map[string]bool // items by id
 	queued, dead int
+}
+
+// into writes a file with what can be read of a damaged one, and nothing else.
+func (s *salvage) into(saved, damaged string, wait time.Duration) error {
+	db, err := openFile(saved, wait)
+	if errors.Is(err, errDamaged) { // what an earlier try has left
+		if err = os.Truncate(saved, 0); err == nil {
+			db, err = openFile(saved, wait)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(bucketQueues) })
+	if errors.Is(err, bolterr.ErrBucketNotFound) {
+		err = nil
+	}
+	if s.to = db; err == nil {
+		err = s.run(damaged)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("write what was saved of the damaged store %s: %w", damaged, err)
+	}
+	return nil
 }
 
 func (s *salvage) run(path string) error {

@@ -25,6 +25,7 @@ type Stats struct {
 	Refused    uint64 `json:"refused"`    // items not taken: queue full, or store away
 
 	Closed bool `json:"closed,omitempty"` // takes no items until it is opened again
-	// Error is why the queue takes no items at present; "" when it does.
+	// Error is why the queue takes no items at present, or cannot be asked; "" when it does. What waits and is
+	// dead may be otherwise by now.
 	Error string `json:"error,omitempty"`
 }

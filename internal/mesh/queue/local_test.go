@@ -1,0 +1,67 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fullJournal has no room for the first thing that is to be noted about a try that has ended.
+type fullJournal struct {
+	mu      sync.Mutex
+	refused bool
+	last    state
+}
+
+func (j *fullJournal) write(c change, done func(error)) {
+	done(j.note(c))
+}
+
+func (j *fullJournal) note(c change) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case c.state == nil:
+	case !c.state.Begun && !j.refused:
+		j.refused = true
+		return errors.New("no space left on device")
+	default:
+		j.last = *c.state
+	}
+	return nil
+}
+
+func (*fullJournal) payload(uint64) (json.RawMessage, error) { return json.RawMessage("null"), nil }
+
+// What could not be noted about a try is not noted any more when the next one has begun: after a crash nobody would
+// know of that.
+func TestLateNoteOfATry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j fullJournal
+		q := newLocal("embedded", Options{Retries: 5, Backoff: func(int) time.Duration { return storeRetry / 2 }}, &j)
+		q.Add(Item{ID: "a"}, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go q.Run(ctx, func(ctx context.Context, i Item) (json.RawMessage, error) {
+			if i.Attempt > 1 {
+				<-ctx.Done()
+			}
+			return nil, errors.New("fails")
+		})
+		time.Sleep(3 * storeRetry)
+		synctest.Wait()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if !j.refused || !j.last.Begun || j.last.Attempts != 2 {
+			t.Errorf("refused: %v; the journal has %+v of a second try that has begun", j.refused, j.last)
+		}
+	})
+}
