@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -171,7 +172,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 		if err != nil {
 			return 0, err
 		}
-		left := 0
+		left, unknown := 0, ""
 		for _, a := range answers {
 			if a.Error != nil {
 				return 0, a.Error
@@ -183,13 +184,17 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 			for _, s := range all {
 				if s.Command == opts.command {
 					left += s.Waiting + s.Running
+					unknown = cmp.Or(unknown, s.Error) // what it says is old
 				}
 			}
 		}
-		if left == 0 {
+		if left == 0 && unknown == "" {
 			return 0, nil
 		}
 		if time.Now().After(end) {
+			if unknown != "" {
+				return left, &wire.Error{Code: wire.CodeUnavailable, Message: "the queue takes no more, and nobody knows what is left in it: " + unknown, Hint: "ask again when its store is back; --resume opens the queue again"}
+			}
 			return left, &wire.Error{Code: wire.CodeTimeout, Message: counted(left, "request") + " left in the queue, which takes no more", Hint: "--timeout gives it more time; --resume opens the queue again"}
 		}
 		if !pause.For(ctx, 200*time.Millisecond) {
