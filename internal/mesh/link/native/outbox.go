@@ -33,7 +33,7 @@ type outbox struct {
 	frames   []packed // from head on; the last one is being filled
 	head     int
 	bulk     []bulk // long records, one after another, and whatever comes behind a long event
-	events   int    // in bulk
+	firm     int    // of bulk, that nothing overtakes: events, and short records behind them
 	made     uint64 // frames so far
 	taken    uint64 // of them
 	messages int
@@ -45,7 +45,7 @@ type outbox struct {
 type bulk struct {
 	buf   []byte
 	rest  int
-	event bool
+	firm  bool
 	after uint64 // goes with this frame or a later one: it does not overtake what was there before it
 }
 
@@ -67,11 +67,12 @@ func (o *outbox) put(m wire.Message) bool {
 	// Nothing overtakes an event: what a node is told, and asked, counts from its declared on. Requests
 	// and responses do not wait for long ones.
 	event := m.Command == nil && m.Response == nil && m.Number == 0
-	if n > chunkSize || o.events > 0 {
+	if n > chunkSize || o.firm > 0 {
 		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
-		o.bulk = append(o.bulk, bulk{buf, chunkRoom, event, o.made})
-		if event {
-			o.events++
+		firm := event || n <= chunkSize
+		o.bulk = append(o.bulk, bulk{buf, chunkRoom, firm, o.made})
+		if firm {
+			o.firm++
 		}
 		o.bytes += len(buf) - chunkRoom
 	} else {
@@ -155,8 +156,8 @@ func (o *outbox) part(most int) (part []byte, last bool) {
 	o.bytes -= len(part)
 	if last = b.rest == len(b.buf); last {
 		o.messages--
-		if b.event {
-			o.events--
+		if b.firm {
+			o.firm--
 		}
 		o.bulk[0] = bulk{}
 		if o.bulk = o.bulk[1:]; len(o.bulk) == 0 {

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -51,5 +52,35 @@ func TestLongRecordsOvertakeNothing(t *testing.T) {
 				t.Errorf("%d came, and the long one whole: %v", came, whole)
 			}
 		})
+	}
+}
+
+// Short messages behind a long event keep their order with those that are sent when it is out.
+func TestNothingOvertakesWhatIsBehindALongEvent(t *testing.T) {
+	o := outbox{maxMessages: 1 << 16, maxBytes: 32 << 20}
+	put := func(m wire.Message) {
+		t.Helper()
+		if !o.put(m) {
+			t.Fatal("the outbox is full")
+		}
+	}
+	short := func(text string) wire.Message {
+		return wire.CommandMessage(wire.Command{UID: "u", Number: 1, Name: "short", Payload: fmt.Appendf(nil, "%q", text)})
+	}
+	put(wire.Message{Event: wire.EventSchema, Body: make([]byte, chunkSize+1)})
+	put(short("first"))
+	put(short("second"))
+	if frame, _ := o.take(); bytes.Contains(frame, []byte("first")) || len(frame) < chunkSize {
+		t.Fatalf("a frame of %d bytes came first", len(frame))
+	}
+	put(short("third"))
+	for _, want := range []string{"first", "second", "third"} {
+		if frame, _ := o.take(); !bytes.Contains(frame, []byte(want)) {
+			t.Errorf("%q came, want %s", frame, want)
+		}
+	}
+	put(short("fourth"))
+	if len(o.frames) != 1 || o.firm != 0 || len(o.bulk) != 0 {
+		t.Errorf("%d frames, %d firm, %d in bulk: it still is in order for an event that is out", len(o.frames), o.firm, len(o.bulk))
 	}
 }
