@@ -15,27 +15,30 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
+// linkAs opens a native link to a node as an instance of worker/x.
+func linkAs(t *testing.T, ctx context.Context, m *meshtest.Mesh, addr string, instance int) link.Link {
+	t.Helper()
+	l, err := native.Dial(ctx, addr, native.Config{Key: m.Ring.Used(), Hello: native.Hello{Name: "worker/x"}, Handshake: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(nil) })
+	declare := fmt.Appendf(nil, `{"worker":"worker","variant":"x","meshctl":{"protocol":1,"instance":"x%d"}}`, instance)
+	if err := l.Send(wire.Message{Event: wire.EventDeclare, Body: declare}); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // Whoever dials a node waits for its declared, and for nothing else: a request that came before it
 // was lost, when links were moved to another key under calls.
 func TestDeclaredComesFirst(t *testing.T) {
 	t.Parallel()
 	m := meshtest.New(t, ringSchema)
 	c := m.Join("caller", "c")
-	key := m.Ring.Used() // that is derived by now: a handshake waits for 5 s
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
-	dial := func(round int) link.Link {
-		l, err := native.Dial(ctx, c.Addr().String(), native.Config{Key: key, Hello: native.Hello{Name: "worker/x"}, Handshake: 30 * time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
-		declare := fmt.Appendf(nil, `{"worker":"worker","variant":"x","meshctl":{"protocol":1,"instance":"x%d"}}`, round)
-		if err := l.Send(wire.Message{Event: wire.EventDeclare, Body: declare}); err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
 	var load sync.WaitGroup
 	calling, stop := context.WithCancel(ctx)
 	defer load.Wait()
@@ -49,7 +52,7 @@ func TestDeclaredComesFirst(t *testing.T) {
 	}
 	requests := 0
 	for round := range 20 {
-		l := dial(round)
+		l := linkAs(t, ctx, m, c.Addr().String(), round)
 		for first := true; ; first = false {
 			msg, err := l.Receive(ctx)
 			if err != nil {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 // Calls go on without a failure while variants come and leave in order: what was sent to one
@@ -43,4 +46,46 @@ func testLeavingFailsNoCalls(t *testing.T, m *meshtest.Mesh) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// What a node that leaves has not taken up goes elsewhere, however late it came; what a node that was cut off has
+// not answered may have run there.
+func TestWhatWasNotTakenUpGoesElsewhere(t *testing.T) {
+	t.Parallel()
+	m := meshtest.New(t, ringSchema)
+	c := m.Join("caller", "c")
+	m.Join("worker", "b")
+	meshtest.AwaitPeers(t, c, "worker/b")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i, leaves := range []struct {
+		reason error
+		want   wire.Code
+	}{{link.ErrDrained, ""}, {nil, wire.CodePeerLost}} {
+		l := linkAs(t, ctx, m, c.Addr().String(), i)
+		meshtest.AwaitPeers(t, c, "worker/b", "worker/x")
+		asked := make(chan error, 2)
+		for range 2 { // one each
+			go func() {
+				_, err := c.Call(ctx, "worker.echo", json.RawMessage(`{}`), node.CallOptions{})
+				asked <- err
+			}()
+		}
+		for {
+			if msg, err := l.Receive(ctx); err != nil {
+				t.Fatal(err)
+			} else if msg.Event == wire.EventCommand {
+				break
+			}
+		}
+		l.Close(leaves.reason)
+		var codes []string
+		for range 2 {
+			codes = append(codes, string(wire.CodeOf(meshtest.Await(t, asked, "a call"))))
+		}
+		if slices.Sort(codes); codes[0] != "" || codes[1] != string(leaves.want) {
+			t.Errorf("after %v calls ended with %q", leaves.reason, codes)
+		}
+		meshtest.AwaitPeers(t, c, "worker/b")
+	}
 }

@@ -253,10 +253,14 @@ func (n *Node) drain(ctx context.Context) {
 	if err != nil {
 		n.log.Warn("stopped with requests under way", "in_flight", n.server.InFlight(), "queued", n.queues.len())
 	}
+	reason := errLeaving
+	if err == nil {
+		reason = link.ErrDrained // what a peer has sent since goes elsewhere
+	}
 	// The last responses leave before the links do.
 	var closing sync.WaitGroup
 	for _, l := range n.peers.links() {
-		closing.Go(func() { l.Close(errLeaving) })
+		closing.Go(func() { l.Close(reason) })
 	}
 	closing.Wait()
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,16 +132,21 @@ func (p *Pending) giveUp(c *call, why *wire.Error) {
 	}
 }
 
-// LinkLost fails every request that was sent over l with peer_lost. Whoever reads from
-// l calls it once l is closed and all that had arrived was read: then no request can
-// be left behind, as nothing more can be sent over l.
+// LinkLost fails every request that was sent over l with peer_lost, or where its peer had drained, so that the
+// request did not run, with a temporary no_variant. Whoever reads from l calls it once l is closed and all that had
+// arrived was read: then no request can be left behind, as nothing more can be sent over l.
 func (p *Pending) LinkLost(l link.Link) {
+	failure := wire.Error{
+		Code:    wire.CodePeerLost,
+		Message: "the connection was lost before the response came",
+		Hint:    "the command may or may not have run; repeat it only if that does no harm",
+	}
+	if errors.Is(l.Err(), link.ErrPeerDrained) {
+		failure = wire.Error{Code: wire.CodeNoVariant, Message: "it left before it took the request up", Temporary: true}
+	}
 	for _, c := range p.takeIf(func(c *call) bool { return c.via == l }) {
-		c.failure = &wire.Error{
-			Code:    wire.CodePeerLost,
-			Message: "the connection was lost before the response came",
-			Hint:    "the command may or may not have run; repeat it only if that does no harm",
-		}
+		own := failure
+		c.failure = &own
 		c.settled <- c
 	}
 }

@@ -29,11 +29,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type wireLink struct {
 	link.Link
 	sent     []wire.Message
-	err      error
+	err      error // of Send
+	ended    error
 	numbered bool
 }
 
 func (l *wireLink) Info() link.Info { return link.Info{Numbered: l.numbered} }
+
+func (l *wireLink) Err() error { return l.ended }
 
 func (l *wireLink) Send(m wire.Message) error {
 	if l.err == nil {
@@ -83,6 +86,13 @@ func TestPendingOutcomes(t *testing.T) {
 		if err := <-lost; wire.CodeOf(err) != wire.CodePeerLost {
 			t.Error(err)
 		}
+		left := ask(t.Context(), "2", true)
+		l.ended = fmt.Errorf("%w: %w", link.ErrClosed, link.ErrPeerDrained)
+		p.LinkLost(l)
+		if e := (*wire.Error)(nil); !errors.As(<-left, &e) || e.Code != wire.CodeNoVariant || !e.Temporary {
+			t.Errorf("a peer that had drained: %v", e)
+		}
+		l.ended = nil
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -90,8 +100,8 @@ func TestPendingOutcomes(t *testing.T) {
 		if err := <-ask(ctx, "3", false); wire.CodeOf(err) != wire.CodeTimeout || time.Since(began) != time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
-		if n := len(l.sent); n != 3 {
-			t.Errorf("%d messages were sent, want the three requests and no cancel", n)
+		if n := len(l.sent); n != 4 {
+			t.Errorf("%d messages were sent, want the four requests and no cancel", n)
 		}
 		ctx, cancel = context.WithCancel(t.Context())
 		done = ask(ctx, "4", true)

@@ -278,6 +278,11 @@ func TestTruncationIsNoticed(t *testing.T) {
 	if err := ended(t, a); !errors.Is(err, link.ErrPeerLeft) {
 		t.Errorf("a closed connection ended with %v", err)
 	}
+	d, a = pair(t, Config{Key: testKey})
+	d.Close(fmt.Errorf("at the end: %w", link.ErrDrained))
+	if err := ended(t, a); !errors.Is(err, link.ErrPeerDrained) || errors.Is(d.Err(), link.ErrPeerDrained) {
+		t.Errorf("a connection that was closed after a drain ended with %v, at its own end with %v", err, d.Err())
+	}
 }
 
 func TestWrongKey(t *testing.T) {

@@ -31,6 +31,9 @@ const (
 	rekeyBytes  = 1 << 30
 	rekeyAfter  = 10 * time.Minute
 
+	// closeDrained is what a close record says for link.ErrDrained.
+	closeDrained wire.Code = "drained"
+
 	// inboxFrames is how many frames may wait for Receive; then reading stops.
 	inboxFrames = 4
 )
@@ -282,7 +285,11 @@ func (w *writer) frame(plain []byte) error {
 
 // goodbye is the last frame. Without one, the peer knows that the connection was cut.
 func (w *writer) goodbye(reason error) error {
-	return w.frame(appendClose(nil, link.CodeOf(reason), ""))
+	code := link.CodeOf(reason)
+	if errors.Is(reason, link.ErrDrained) {
+		code = closeDrained
+	}
+	return w.frame(appendClose(nil, code, ""))
 }
 
 // read is the reading goroutine.
@@ -391,7 +398,10 @@ func (r *reader) records(frame []byte) ([]wire.Message, error) {
 			r.cipher.Rekey()
 		case recordClose:
 			f := fields{b: body}
-			return batch, link.PeerReason(wire.Code(f.text()))
+			if code := wire.Code(f.text()); code != closeDrained {
+				return batch, link.PeerReason(code)
+			}
+			return batch, link.ErrPeerDrained
 		case recordEvent, recordRequest, recordResponse, recordFailure, recordCancel:
 			m, err := r.message(kind, body)
 			switch {
