@@ -220,20 +220,20 @@ func (c *core) nobodyTook(a *asking, o *outgoing, last *wire.Error) *wire.Error 
 // tryAll asks each variant once. One that failed of late is better than nobody.
 func (c *core) tryAll(ctx context.Context, a *asking, o *outgoing, ring *route.Ring[*peer], sel route.Selection) (last *wire.Error) {
 	all, first := a.line(ring, sel)
-	skipped := 0
+	left := 0
 	for i := range all {
 		p := all[(first+i)%len(all)]
-		if p.health.Skip() {
-			skipped++
+		if skipped(p) {
+			left++
 			continue
 		}
 		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {
 			return last
 		}
 	}
-	for i := 0; skipped > 0 && i < len(all); i++ {
+	for i := 0; left > 0 && i < len(all); i++ {
 		p := all[(first+i)%len(all)]
-		if !p.health.Skip() {
+		if !skipped(p) {
 			continue
 		}
 		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {

@@ -15,15 +15,15 @@ import (
 	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
-// linkAs opens a native link to a node as an instance of worker/x.
-func linkAs(t *testing.T, ctx context.Context, m *meshtest.Mesh, addr string, instance int) link.Link {
+// linkAs opens a native link to a node as an instance of variant x of a worker, and declares that.
+func linkAs(t *testing.T, ctx context.Context, m *meshtest.Mesh, to *meshtest.Node, worker string, instance int) link.Link {
 	t.Helper()
-	l, err := native.Dial(ctx, addr, native.Config{Key: m.Ring.Used(), Hello: native.Hello{Name: "worker/x"}, Handshake: 30 * time.Second})
+	l, err := native.Dial(ctx, to.Addr().String(), native.Config{Key: m.Ring.Used(), Hello: native.Hello{Name: worker + "/x"}, Handshake: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close(nil) })
-	declare := fmt.Appendf(nil, `{"worker":"worker","variant":"x","meshctl":{"protocol":1,"instance":"x%d"}}`, instance)
+	declare := fmt.Appendf(nil, `{"worker":%q,"variant":"x","meshctl":{"protocol":1,"instance":"x%d"}}`, worker, instance)
 	if err := l.Send(wire.Message{Event: wire.EventDeclare, Body: declare}); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestDeclaredComesFirst(t *testing.T) {
 	}
 	requests := 0
 	for round := range 20 {
-		l := linkAs(t, ctx, m, c.Addr().String(), round)
+		l := linkAs(t, ctx, m, c, "worker", round)
 		for first := true; ; first = false {
 			msg, err := l.Receive(ctx)
 			if err != nil {

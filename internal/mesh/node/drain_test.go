@@ -62,7 +62,7 @@ func TestWhatWasNotTakenUpGoesElsewhere(t *testing.T) {
 		reason error
 		want   wire.Code
 	}{{link.ErrDrained, ""}, {nil, wire.CodePeerLost}} {
-		l := linkAs(t, ctx, m, c.Addr().String(), i)
+		l := linkAs(t, ctx, m, c, "worker", i)
 		meshtest.AwaitPeers(t, c, "worker/b", "worker/x")
 		asked := make(chan error, 2)
 		for range 2 { // one each

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/handler"
-	"github.com/meshctl/meshctl/internal/mesh/link"
-	"github.com/meshctl/meshctl/internal/mesh/link/native"
 	"github.com/meshctl/meshctl/internal/mesh/meshtest"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -31,12 +29,10 @@ func TestResultsThatDoNotFitAreFailures(t *testing.T) {
 	n := m.Join("worker", "a", answering("echo", func(*handler.Request) (json.RawMessage, error) { return big, nil }))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	l, err := native.Dial(ctx, n.Addr().String(), native.Config{Key: m.Ring.Used(), Hello: native.Hello{Name: "caller/x"}, Handshake: 30 * time.Second})
-	if err != nil {
-		t.Fatal(err)
+	l := linkAs(t, ctx, m, n, "caller", 1)
+	if msg, err := l.Receive(ctx); err != nil || msg.Event != wire.EventDeclared {
+		t.Fatalf("%s, %v", msg.Event, err)
 	}
-	defer l.Close(nil)
-	declare(t, ctx, l)
 
 	const requests = 80 // more than the 32 MiB that wait, and what is on the way
 	for i := range requests {
@@ -80,17 +76,6 @@ func TestPayloadsThatWouldBeDropped(t *testing.T) {
 			}
 		}
 	})
-}
-
-// declare introduces the end of a native link as caller/x, and waits until it is accepted.
-func declare(t *testing.T, ctx context.Context, l link.Link) {
-	t.Helper()
-	if err := l.Send(wire.Message{Event: wire.EventDeclare, Body: []byte(`{"worker":"caller","variant":"x","meshctl":{"protocol":1,"instance":"x1"}}`)}); err != nil {
-		t.Fatal(err)
-	}
-	if msg, err := l.Receive(ctx); err != nil || msg.Event != wire.EventDeclared {
-		t.Fatalf("%s, %v", msg.Event, err)
-	}
 }
 
 // A request that crosses the drain of a node is refused, and goes elsewhere; one that nobody waits for

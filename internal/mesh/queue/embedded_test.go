@@ -44,6 +44,23 @@ func TestEmbeddedIsLocked(t *testing.T) {
 	}
 }
 
+// changeFirst changes the first entry of a bucket of the queue note, in a store that is closed.
+func changeFirst(t *testing.T, dir, bucket string, change func([]byte) []byte) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte(bucket))
+		k, v := b.Cursor().First()
+		return b.Put(k, change(v))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A clock that was ahead while the store was written, and is right now, holds up no further try, and keeps no key for
 // longer than the window.
 func TestEmbeddedAfterAWrongClock(t *testing.T) {
@@ -57,19 +74,10 @@ func TestEmbeddedAfterAWrongClock(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		keys := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte("keys"))
-		k, v := keys.Cursor().First()
+	changeFirst(t, dir, "keys", func(v []byte) []byte {
 		tomorrow := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(24*time.Hour).UnixMilli()))
-		return keys.Put(k, append(tomorrow, v[8:]...))
+		return append(tomorrow, v[8:]...)
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
 
 	s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
 	defer s.Close()
@@ -95,18 +103,7 @@ func TestEmbeddedBesideUnreadable(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(filepath.Join(dir, "queue.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		items := tx.Bucket([]byte("queues")).Bucket([]byte("note")).Bucket([]byte("items"))
-		k, _ := items.Cursor().First()
-		return items.Put(k, []byte("unreadable"))
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	changeFirst(t, dir, "items", func([]byte) []byte { return []byte("unreadable") })
 	for n := range 2 {
 		s = openEmbedded(t, queue.EmbeddedConfig{Dir: dir})
 		defer s.Close()

@@ -63,10 +63,7 @@ func (q *redisQueue) next(ctx context.Context) (*claim, error) {
 
 // prepare makes the group, and tells callers the bound, unless that is done.
 func (q *redisQueue) prepare(ctx context.Context) error {
-	q.mu.Lock()
-	ready := q.ready
-	q.mu.Unlock()
-	if ready {
+	if q.ready {
 		return nil
 	}
 	err := q.s.client.XGroupCreateMkStream(ctx, q.key("jobs"), redisGroup, "0").Err()
@@ -76,8 +73,6 @@ func (q *redisQueue) prepare(ctx context.Context) error {
 	if err := q.eval(ctx, boundScript, q.keys("conf"), q.o.MaxDepth, q.s.instance).Err(); err != nil {
 		return err
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.ready = true
 	return nil
 }
@@ -103,22 +98,18 @@ func (q *redisQueue) takeOver(ctx context.Context) (*claim, error) {
 		if q.from = next; next == firstEntry {
 			q.claimed = time.Now()
 		}
-		if len(ids) == 0 {
-			if next == firstEntry {
-				return nil, nil
+		for _, id := range ids { // one, or none: Redis looks at ten at a time
+			messages, err := q.s.client.XRange(ctx, q.key("jobs"), id, id).Result()
+			if err != nil {
+				return nil, err
 			}
-			continue // Redis looks at ten at a time
-		}
-		messages, err := q.s.client.XRange(ctx, q.key("jobs"), ids[0], ids[0]).Result()
-		if err != nil {
-			return nil, err
-		}
-		if len(messages) > 0 {
-			return q.claim(ctx, messages[0], true), nil
-		}
-		// It was removed; Redis 6.2 gives it to us all the same.
-		if err := q.s.client.XAck(ctx, q.key("jobs"), redisGroup, ids[0]).Err(); err != nil {
-			return nil, err
+			if len(messages) > 0 {
+				return q.claim(ctx, messages[0], true), nil
+			}
+			// It was removed; Redis 6.2 gives it to us all the same.
+			if err := q.s.client.XAck(ctx, q.key("jobs"), redisGroup, id).Err(); err != nil {
+				return nil, err
+			}
 		}
 		if next == firstEntry {
 			return nil, nil

@@ -37,9 +37,10 @@ type redisQueue struct {
 	busy  map[string]Item // being worked on here, by entry
 	stats Stats           // counters, and what Redis last said
 	dirty bool            // that may have changed since
-	ready bool            // the group is there
 
-	// Of the goroutine of Run alone: when abandoned work was last looked for, and where that goes on.
+	// Of the goroutine of Run alone: the group is there; when abandoned work was last looked for, and where
+	// that goes on.
+	ready   bool
 	claimed time.Time
 	from    string
 }
@@ -150,9 +151,7 @@ func (q *redisQueue) Run(ctx context.Context, work Work) error {
 				q.o.Logger.Debug("cannot fetch queued commands", "command", q.o.Command, "err", err)
 				pause.For(ctx, min(time.Second, 50*time.Millisecond<<min(failures, 5)))
 			}
-			q.mu.Lock()
 			q.ready = false
-			q.mu.Unlock()
 		}
 		if err == nil {
 			failures = 0

@@ -34,8 +34,7 @@ type outbox struct {
 	head     int
 	bulk     []bulk // long records, one after another, and whatever comes behind a long event
 	firm     int    // of bulk, that nothing overtakes: events, and short records behind them
-	made     uint64 // frames so far
-	taken    uint64 // of them
+	taken    uint64 // frames so far
 	messages int
 	bytes    int
 }
@@ -70,7 +69,7 @@ func (o *outbox) put(m wire.Message) bool {
 	if n > chunkSize || o.firm > 0 {
 		buf := appendRecord(make([]byte, chunkRoom, chunkRoom+n), m)
 		firm := event || n <= chunkSize
-		o.bulk = append(o.bulk, bulk{buf, chunkRoom, firm, o.made})
+		o.bulk = append(o.bulk, bulk{buf, chunkRoom, firm, o.taken + uint64(len(o.frames)-o.head)})
 		if firm {
 			o.firm++
 		}
@@ -97,7 +96,6 @@ func (o *outbox) empty() bool {
 func (o *outbox) last(n int) *packed {
 	if k := len(o.frames); k == o.head || len(*o.frames[k-1].buf)+n > frameSize {
 		o.frames = append(o.frames, packed{buf: emptyBuffer()})
-		o.made++
 	}
 	return &o.frames[len(o.frames)-1]
 }
