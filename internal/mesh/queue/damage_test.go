@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,6 +145,38 @@ func TestEmbeddedOverwritten(t *testing.T) {
 	}
 	if stayed == 0 {
 		t.Error("all that was saved became dead letters")
+	}
+}
+
+// Where it is the number of an item that was overwritten, the item is nowhere else than where nobody finds it by its
+// number. Nothing else is lost with it.
+func TestEmbeddedNumberOverwritten(t *testing.T) {
+	const items = 50
+	file := fill(t, items)
+	for _, n := range []int{0, 10, items / 2, items - 2, items - 1} {
+		damaged, found := bytes.Clone(file), 0
+		number := binary.BigEndian.AppendUint64(nil, uint64(n+1))
+		for at := 0; ; at++ {
+			i := bytes.Index(damaged[at:], fmt.Appendf(nil, `{"id":"item-%d"`, n))
+			if i < 0 {
+				break
+			}
+			at += i
+			for _, begin := range []int{at - 9, at - 10} { // the length of the header is a byte or two
+				if bytes.Equal(damaged[begin:begin+8], number) {
+					copy(damaged[begin:], "\x25\x4a\x6f\x94\xb9\xde\x03\x28")
+					found++
+				}
+			}
+		}
+		if found == 0 {
+			t.Fatalf("item %d is not in the file as it should be", n)
+		}
+		waiting, dead, log := reopen(t, damaged)
+		t.Logf("item %d: %d wait, %d dead letters; %s", n, waiting, dead, log)
+		if waiting+dead != items {
+			t.Errorf("the number of item %d is overwritten: %d wait, %d dead letters; want %d", n, waiting, dead, items)
+		}
 	}
 }
 

@@ -32,7 +32,10 @@ const embeddedMaxBytes = 1 << 30
 // lockWait is how long the lock of a process that is just ending is waited for.
 const lockWait = 2 * time.Second
 
-var errJournalClosed = errors.New("the store is closed")
+var (
+	errJournalClosed = errors.New("the store is closed")
+	errGone          = errors.New("it is not there")
+)
 
 // The buckets of the file: about the store, and of each queue items by number, their state,
 // and keys. Numbers are big-endian, so that their order is that of arrival.
@@ -184,11 +187,10 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 		states := b.Bucket(bucketStates)
 		err := b.Bucket(bucketItems).ForEach(func(k, v []byte) error {
 			item, err := decodeRecord(v)
-			if err != nil || len(k) != 8 {
+			seq := binary.BigEndian.Uint64(k)
+			if err != nil {
 				damaged++
-				if len(k) == 8 { // its number is taken
-					q.seq = max(q.seq, binary.BigEndian.Uint64(k))
-				}
+				q.seq = max(q.seq, seq) // its number is taken
 				return nil
 			}
 			var st state
@@ -197,7 +199,7 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 					st = state{Redelivered: true} // nobody knows
 				}
 			}
-			q.restore(binary.BigEndian.Uint64(k), item, len(item.Payload), st)
+			q.restore(seq, item, len(item.Payload), st)
 			return nil
 		})
 		if err != nil {
@@ -404,7 +406,7 @@ func (j *boltJournal) payload(seq uint64) (payload json.RawMessage, err error) {
 		return j.store.db.View(func(tx *bolt.Tx) error {
 			v := tx.Bucket(bucketQueues).Bucket(j.name).Bucket(bucketItems).Get(seqKey(seq))
 			if v == nil {
-				return errors.New("it is not in the store")
+				return errGone
 			}
 			item, err := decodeRecord(v)
 			payload = bytes.Clone(item.Payload)

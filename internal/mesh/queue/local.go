@@ -21,7 +21,7 @@ type journal interface {
 	// write submits a change and returns; done is called once, changes in the order of write.
 	// done may take locks that the caller of write does not hold.
 	write(c change, done func(error))
-	// payload reads an item's payload.
+	// payload reads an item's payload. It fails with errGone where the item is not there.
 	payload(seq uint64) (json.RawMessage, error)
 }
 
@@ -52,6 +52,9 @@ const maxDead = 10_000
 
 // storeRetry is the pause before a change is written again that the journal refused.
 const storeRetry = time.Second
+
+// errUnreadable says that an item's payload cannot be read, which its tries fail with.
+var errUnreadable = errors.New("it cannot be read from the store")
 
 // errInterrupted is why an item is dead whose last try nobody saw the end of.
 const errInterrupted = "the node ended while it was being worked on"
@@ -279,6 +282,10 @@ func (q *local) serve(ctx context.Context, work Work) {
 			return
 		}
 		item, err := q.begin(e)
+		if errors.Is(err, errUnreadable) { // alone: those behind it can be
+			q.finish(ctx, e, nil, err)
+			continue
+		}
 		if err != nil {
 			q.o.Logger.Error("cannot begin a queued command; trying again", "id", e.item.ID, "command", e.item.Command, "err", err)
 			q.putBack(e)
@@ -351,7 +358,8 @@ func (q *local) next() (*entry, time.Duration) {
 	return e, 0
 }
 
-// begin notes that work on e begins, so that whoever finds it after a crash knows.
+// begin notes that work on e begins, so that whoever finds it after a crash knows. It fails with errUnreadable,
+// or as the journal does.
 func (q *local) begin(e *entry) (Item, error) {
 	q.mu.Lock()
 	e.state.Attempts++
@@ -365,7 +373,7 @@ func (q *local) begin(e *entry) (Item, error) {
 	}
 	var err error
 	if item.Payload, err = q.journal.payload(e.seq); err != nil {
-		return item, err
+		return item, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	if expired(item) {
 		return item, nil // it is forgotten at once

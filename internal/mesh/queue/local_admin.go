@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -93,8 +95,11 @@ func (q *local) show(from []*entry, limit int) ([]Entry, error) {
 	kept := out[:0]
 	for i := range out {
 		payload, err := q.journal.payload(seqs[i])
-		if err != nil {
+		if errors.Is(err, errGone) {
 			continue // done in the meantime
+		}
+		if err != nil {
+			out[i].Error = cmp.Or(out[i].Error, fmt.Errorf("%w: %w", errUnreadable, err).Error())
 		}
 		out[i].Payload = payload
 		kept = append(kept, out[i])

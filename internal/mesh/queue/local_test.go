@@ -65,3 +65,42 @@ func TestLateNoteOfATry(t *testing.T) {
 		}
 	})
 }
+
+// holedJournal cannot read the first item's payload.
+type holedJournal struct{ fullJournal }
+
+func (j *holedJournal) payload(seq uint64) (json.RawMessage, error) {
+	if seq == 1 {
+		return nil, errDamaged
+	}
+	return j.fullJournal.payload(seq)
+}
+
+// An item that cannot be read does not hold up those behind it: it becomes a dead letter that says why, and is shown.
+func TestUnreadableItem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newLocal("embedded", Options{Retries: 2}, &holedJournal{fullJournal{refused: true}})
+		for _, id := range []string{"a", "b"} {
+			q.Add(Item{ID: id}, func(err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		worked := make(chan string, 10)
+		go q.Run(ctx, func(_ context.Context, i Item) (json.RawMessage, error) { worked <- i.ID; return nil, nil })
+		if id := <-worked; id != "b" {
+			t.Errorf("worked on %s, want b", id)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		dead, err := q.Dead(ctx, 10)
+		if err != nil || len(dead) != 1 || dead[0].ID != "a" || dead[0].Attempt != 3 || len(worked) != 0 {
+			t.Errorf("dead letters: %+v, %v; %d more were worked on", dead, err, len(worked))
+		} else if want := "it cannot be read from the store: the file is damaged"; dead[0].Error != want {
+			t.Errorf("the error is %q, want %q", dead[0].Error, want)
+		}
+	})
+}

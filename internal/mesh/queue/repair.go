@@ -108,7 +108,7 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 			} else if st.Size() < tx.Size() {
 				return fmt.Errorf("%w: it has %d of %d bytes", errDamaged, st.Size(), tx.Size())
 			}
-			return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return readThrough(b) })
+			return tx.ForEach(func(name []byte, b *bolt.Bucket) error { return readThrough(name, b) })
 		})
 	})
 	if err == nil {
@@ -134,12 +134,22 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 	return nil, fmt.Errorf("%w: %w", errDamaged, err)
 }
 
-// readThrough reads every byte of a bucket.
-func readThrough(b *bolt.Bucket) error {
+// readThrough reads every byte of a bucket, and finds every key of it as one does who asks for that key: nothing in
+// the file tells of a key that was overwritten but its place among the others.
+func readThrough(name []byte, b *bolt.Bucket) error {
+	var last []byte
+	numbers := bytes.Equal(name, bucketItems)
 	return b.ForEach(func(k, v []byte) error {
+		switch {
+		case last != nil && bytes.Compare(last, k) >= 0, v != nil && b.Get(k) == nil:
+			return fmt.Errorf("%w: the key %x is not in its place", errDamaged, k)
+		case numbers && v != nil && (len(k) != 8 || k[0] != 0): // they count from 1
+			return fmt.Errorf("%w: %x is no number of an item", errDamaged, k)
+		}
+		last = k
 		if v == nil {
 			if sub := b.Bucket(k); sub != nil {
-				return readThrough(sub)
+				return readThrough(k, sub)
 			}
 		}
 		_, _ = bytes.Count(k, []byte{0}), bytes.Count(v, []byte{0})
@@ -204,53 +214,48 @@ func (s *salvage) run(path string) error {
 	return s.to.Sync()
 }
 
-// queue copies a queue that can be reached.
+// queue copies a queue that can be reached, in its order.
 func (s *salvage) queue(name []byte, from *bolt.Bucket) error {
 	name = bytes.Clone(name)
-	for seq, gap := uint64(0), 0; gap < maxGap; {
-		var item Item
-		var st state
-		found, last := false, false
-		err := guard(func() error {
-			k, v := from.Bucket(bucketItems).Cursor().Seek(seqKey(seq))
-			if k == nil {
-				last = true
-				return nil
-			}
-			seq = binary.BigEndian.Uint64(k)
-			var err error
-			if item, err = decodeRecord(bytes.Clone(v)); err != nil {
-				return err
-			}
-			found = true
-			return nil
-		})
-		if last {
-			break
-		}
-		if err != nil || !found {
-			seq, gap = seq+1, gap+1
-			continue
-		}
-		gap = 0
-		st.Redelivered = true // unless the file says otherwise
-		_ = guard(func() error {
-			raw := from.Bucket(bucketStates).Get(seqKey(seq))
-			var known state
-			if raw != nil {
-				if err := json.Unmarshal(raw, &known); err != nil {
-					return err
+	var out error
+	for seq, gap := uint64(0), 0; gap < maxGap; seq, gap = seq+1, gap+1 {
+		if guard(func() error {
+			c := from.Bucket(bucketItems).Cursor()
+			for k, v := c.Seek(seqKey(seq)); k != nil; k, v = c.Next() {
+				if len(k) == 8 {
+					seq = binary.BigEndian.Uint64(k)
+				}
+				item, err := decodeRecord(bytes.Clone(v))
+				if err != nil {
+					continue
+				}
+				gap = 0
+				if out = s.put(name, item, salvageState(from, k)); out != nil {
+					return nil
 				}
 			}
-			st = known
 			return nil
-		})
-		if err := s.put(name, item, st); err != nil {
-			return err
+		}) == nil {
+			break
 		}
-		seq++
 	}
-	return nil
+	return out
+}
+
+// salvageState reads what became of an item. Where that cannot be read, it may have been worked on.
+func salvageState(from *bolt.Bucket, key []byte) state {
+	st := state{Redelivered: true}
+	_ = guard(func() error {
+		var known state
+		if raw := from.Bucket(bucketStates).Get(key); raw != nil {
+			if err := json.Unmarshal(raw, &known); err != nil {
+				return err
+			}
+		}
+		st = known
+		return nil
+	})
+	return st
 }
 
 // scan looks through the pages of the file for items that could not be reached. Whether they
