@@ -180,6 +180,19 @@ func TestEmbeddedNumberOverwritten(t *testing.T) {
 	}
 }
 
+// Two pages take turns in saying what the file has. Without one of them nothing is lost.
+func TestEmbeddedFirstPages(t *testing.T) {
+	const items = 50
+	file := fill(t, items)
+	for n := range 2 {
+		damaged := bytes.Clone(file)
+		clear(damaged[n*4096 : (n+1)*4096])
+		if waiting, dead, log := reopen(t, damaged); waiting+dead != items || !strings.Contains(log, "is damaged") {
+			t.Errorf("without page %d %d wait, %d dead letters; want %d; the log says:\n%s", n, waiting, dead, items, log)
+		}
+	}
+}
+
 // On a full disk nothing is accepted that is not stored; what is there is worked off, and then there is
 // room again.
 func TestEmbeddedDiskFull(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -69,7 +70,7 @@ func openOrRepair(path string, wait time.Duration, log *slog.Logger) (*bolt.DB, 
 	if err := os.Rename(saved, path); err != nil {
 		return nil, fmt.Errorf("put what was saved of the damaged store in its place: %w", err)
 	}
-	log.Error("saved what could be read of the damaged store", "queued", s.queued, "dead_letters", s.dead, "store", path, "damaged", aside)
+	log.Error("saved what could be read of the damaged store", "queued", s.queued, "dead_letters", s.dead, "left_there", s.left, "store", path, "damaged", aside)
 	return openFile(path, wait)
 }
 
@@ -100,6 +101,9 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 				return file, err
 			}})
 		if err != nil {
+			return err
+		}
+		if err := checkMeta(file, db.Info().PageSize); err != nil {
 			return err
 		}
 		return db.View(func(tx *bolt.Tx) error {
@@ -134,6 +138,25 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 	return nil, fmt.Errorf("%w: %w", errDamaged, err)
 }
 
+// checkMeta fails where one of the two pages is damaged that take turns in saying what the file has. bbolt itself goes by
+// the other then, which lacks the last transaction.
+func checkMeta(file *os.File, pageSize int) error {
+	const header, sum, magic = 16, 56, 0xED0CDAED
+	for n := range 2 {
+		p := make([]byte, header+sum+8)
+		if _, err := file.ReadAt(p, int64(n*pageSize)); err != nil {
+			return err
+		}
+		meta := p[header:]
+		h := fnv.New64a()
+		h.Write(meta[:sum])
+		if binary.NativeEndian.Uint32(meta) != magic || binary.NativeEndian.Uint64(meta[sum:]) != h.Sum64() {
+			return fmt.Errorf("%w: its page %d cannot be read, and the other may be older", errDamaged, n)
+		}
+	}
+	return nil
+}
+
 // readThrough reads every byte of a bucket, and finds every key of it as one does who asks for that key: nothing in
 // the file tells of a key that was overwritten but its place among the others.
 func readThrough(name []byte, b *bolt.Bucket) error {
@@ -162,6 +185,7 @@ type salvage struct {
 	to           *bolt.DB
 	seen         map[string]bool // items by id
 	queued, dead int
+	left         int // that would have been too many dead letters
 }
 
 // into writes a file with what can be read of a damaged one, and nothing else.
@@ -242,19 +266,19 @@ func (s *salvage) queue(name []byte, from *bolt.Bucket) error {
 	return out
 }
 
-// salvageState reads what became of an item. Where that cannot be read, it may have been worked on.
+// salvageState reads what became of an item. That may be older than the damage, so that nobody knows whether the item
+// was worked on since.
 func salvageState(from *bolt.Bucket, key []byte) state {
-	st := state{Redelivered: true}
-	_ = guard(func() error {
-		var known state
+	var st state
+	if err := guard(func() error {
 		if raw := from.Bucket(bucketStates).Get(key); raw != nil {
-			if err := json.Unmarshal(raw, &known); err != nil {
-				return err
-			}
+			return json.Unmarshal(raw, &st)
 		}
-		st = known
 		return nil
-	})
+	}); err != nil {
+		st = state{}
+	}
+	st.Redelivered = true
 	return st
 }
 
@@ -283,7 +307,12 @@ func (s *salvage) scan(path string) error {
 				continue
 			}
 			item, err := decodeRecord(p[begin : begin+vlen])
-			if err != nil || item.Command == "" || s.seen[item.ID] || s.dead >= maxDead {
+			if err != nil || item.Command == "" || s.seen[item.ID] {
+				continue
+			}
+			if s.dead >= maxDead {
+				s.seen[item.ID] = true
+				s.left++
 				continue
 			}
 			if err := s.put([]byte(item.Command), item, state{Redelivered: true, Error: errRecovered, Died: time.Now()}); err != nil {
