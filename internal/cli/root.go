@@ -74,7 +74,17 @@ func (a *App) load(cmd *cobra.Command) (*config.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read --config: %w", err)
 	}
-	return config.Load(a.Env, file, cmd.Flags())
+	cfg, err := config.Load(a.Env, file, cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	// In a file or the environment they may be there for others.
+	for _, name := range []string{"mesh", "queue-lease"} {
+		if cmd.Flags().Changed(name) && cfg.Redis == "" {
+			return nil, usagef("give --redis as well, or leave it away", "--%s does nothing without redis", name)
+		}
+	}
+	return cfg, nil
 }
 
 // flagError makes usage errors of what cobra says about flags.

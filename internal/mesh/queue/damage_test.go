@@ -230,6 +230,31 @@ func TestEmbeddedDiskFull(t *testing.T) {
 	}
 }
 
+// A store whose disk has room again says so by itself.
+func TestEmbeddedRoomAgain(t *testing.T) {
+	disk := smallDisk(t, "4m")
+	s := openEmbedded(t, queue.EmbeddedConfig{Dir: filepath.Join(disk, "data")})
+	q := openNote(t, s, queue.Options{})
+	other := filepath.Join(disk, "other")
+	if err := os.WriteFile(other, make([]byte, 8<<20), 0o600); err == nil {
+		t.Fatal("the disk is larger than it should be")
+	}
+	payload, _ := json.Marshal(strings.Repeat("x", 200_000))
+	if err := add(t, q, queue.Item{ID: "a", Payload: payload}); !errors.Is(err, queue.ErrUnavailable) || s.Err() == nil {
+		t.Fatalf("on a full disk: %v, and the store says %v", err, s.Err())
+	}
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the store to have found the room", func() bool { return s.Err() == nil })
+	if err := add(t, q, queue.Item{ID: "b", Payload: payload}); err != nil {
+		t.Errorf("an item that there is room for: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // smallDisk gives a folder on a disk of that size.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()

@@ -46,9 +46,13 @@ var (
 	bucketStates = []byte("states")
 	bucketKeys   = []byte("keys")
 	keyVersion   = []byte("version")
+	keyRoom      = []byte("room") // only while room is looked for
 )
 
 const version = "1"
+
+// maxRoom is how much room is looked for, in bytes, where some was missing.
+const maxRoom = 1 << 20
 
 // EmbeddedConfig configures an Embedded.
 type EmbeddedConfig struct {
@@ -70,8 +74,9 @@ type Embedded struct {
 	closed  chan struct{}
 	once    sync.Once
 
-	mu  sync.Mutex
-	err error // of the last transaction
+	mu   sync.Mutex
+	err  error // of the last transaction
+	room int   // bytes that it would have taken, as far as they are looked for
 }
 
 var _ Store = (*Embedded)(nil)
@@ -103,6 +108,8 @@ func OpenEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
+	syncNames(cfg.Dir)
+	syncNames(filepath.Dir(cfg.Dir))
 	err = db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(bucketStore)
 		if err != nil {
@@ -126,6 +133,14 @@ func OpenEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	go s.commit()
 	return s, nil
+}
+
+// syncNames makes the names in a folder outlive a power cut as what is in the files does, where the system can do that.
+func syncNames(dir string) {
+	if f, err := os.Open(dir); err == nil {
+		_ = f.Sync()
+		f.Close()
+	}
 }
 
 // Get gives what Set noted about the store under a name; "" when nothing was.
@@ -230,9 +245,15 @@ func (s *Embedded) Queue(name string, o Options) (Queue, error) {
 func (s *Embedded) commit() {
 	defer close(s.closed)
 	for {
+		var again <-chan time.Time
+		if s.Err() != nil {
+			again = time.After(storeRetry)
+		}
 		select {
 		case w := <-s.changes:
 			s.write(s.gather(w))
+		case <-again:
+			s.tryRoom()
 		case <-s.closing:
 			for {
 				select {
@@ -264,7 +285,7 @@ func (s *Embedded) gather(first *write) []*write {
 // on a full disk items can still leave.
 func (s *Embedded) write(batch []*write) {
 	err := s.update(batch)
-	s.note(err)
+	s.note(err, sizeOf(batch))
 	if err == nil || len(batch) == 1 {
 		settle(batch, err)
 		return
@@ -285,10 +306,32 @@ func (s *Embedded) write(batch []*write) {
 	settle(batch, err)
 }
 
+// tryRoom finds out whether there is room again for what could not be written, so that Err tells of it before
+// somebody has to try.
+func (s *Embedded) tryRoom() {
+	s.mu.Lock()
+	room := s.room
+	s.mu.Unlock()
+	put := func(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Put(keyRoom, make([]byte, room)) }
+	drop := func(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Delete(keyRoom) }
+	err := s.update([]*write{{apply: put}})
+	if err == nil {
+		err = s.update([]*write{{apply: drop}})
+	}
+	s.note(err, room)
+}
+
 func settle(batch []*write, err error) {
 	for _, w := range batch {
 		w.done(err)
 	}
+}
+
+func sizeOf(batch []*write) (bytes int) {
+	for _, w := range batch {
+		bytes += w.bytes
+	}
+	return bytes
 }
 
 func (s *Embedded) update(batch []*write) error {
@@ -309,10 +352,10 @@ func (s *Embedded) update(batch []*write) error {
 }
 
 // note remembers whether the store works, and logs when that changes.
-func (s *Embedded) note(err error) {
+func (s *Embedded) note(err error, room int) {
 	s.mu.Lock()
 	was := s.err
-	s.err = err
+	s.err, s.room = err, min(room, maxRoom)
 	s.mu.Unlock()
 	switch {
 	case err != nil && was == nil:
