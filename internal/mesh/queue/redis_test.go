@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -428,6 +429,35 @@ func TestRedisStatsWhileAway(t *testing.T) {
 	}
 	server.Restart()
 	await(t, "what is true", func() bool { st := q.Stats(); return st.Error == "" && st.Waiting == 1 })
+}
+
+// Nor is a Redis that is silent taken for one that has nothing, whether it is asked over an old connection or a new one.
+func TestRedisStatsWhileSilent(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	q, _ := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String()}, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Set(fault.Faults{Down: fault.Line{Blackhole: true}}); err != nil {
+		t.Fatal(err)
+	}
+	var asking sync.WaitGroup
+	for range 10 { // more than there are connections
+		asking.Go(func() {
+			if st := q.Stats(); st.Error == "" {
+				t.Errorf("Redis is silent, and nobody knows what waits: %+v", st)
+			}
+		})
+	}
+	asking.Wait()
+	if err := proxy.Set(fault.Faults{}); err != nil { // so that it ends soon
+		t.Error(err)
+	}
 }
 
 // No payload and no error is in Redis in clear.
