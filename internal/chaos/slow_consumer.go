@@ -185,11 +185,14 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 	pause.For(ctx, baseline)
 	slowAt := time.Now()
 	lostBefore, err := m.lost() // by callers of the round before, which have left
+	stalled := make(chan time.Duration, 1)
+	go func() { stalled <- longestStall(measuring) }()
 	if err == nil {
 		err = m.slowDown(ctx)
 	}
 	over := time.Now()
 	stop()
+	stall := <-stalled
 	if err := cmp.Or(context.Cause(ctx), err, <-measured); err != nil {
 		return nil, err
 	}
@@ -197,7 +200,9 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 	if r.lost, err = m.lost(); err != nil {
 		return nil, err
 	}
-	r.lost -= lostBefore
+	if r.lost -= lostBefore; r.lost > 0 && stall > stallLimit { // who is frozen on such a machine is silent for longer
+		return nil, fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
+	}
 	for _, name := range slowCallers() {
 		if err := callers[name].Stop(joinLimit); err != nil {
 			return nil, err

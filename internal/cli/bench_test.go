@@ -52,6 +52,16 @@ func TestBenchSaysWhatItDidNotBegin(t *testing.T) {
 	})
 }
 
+// A caller that gets to run when the time is over already makes its first call all the same.
+func TestBenchMakesACall(t *testing.T) {
+	for _, rate := range []int{0, 1e9} {
+		b := &benchLoad{inFlight: 3, duration: 3 * time.Nanosecond, rate: rate, call: func(context.Context) error { return nil }}
+		if r := b.run(t.Context()); r.Calls != 3 {
+			t.Errorf("%d calls at a rate of %d", r.Calls, rate)
+		}
+	}
+}
+
 func TestBenchCountsFailuresByCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64

@@ -137,11 +137,11 @@ bill:
 	bill, shop := m.Join("bill", "b1"), m.Join("shop", "s1")
 	meshtest.AwaitPeers(t, shop, "bill/b1")
 	for range 7 {
-		if _, err := shop.Call(t.Context(), "bill.status", nil, nodes.CallOptions{}); err != nil {
+		if _, err := shop.Call(t.Context(), "bill.status", nil, nodes.CallOptions{Timeout: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := shop.Call(t.Context(), "bill.fail", nil, nodes.CallOptions{}); wire.CodeOf(err) != wire.CodeHandlerError {
+	if _, err := shop.Call(t.Context(), "bill.fail", nil, nodes.CallOptions{Timeout: time.Minute}); wire.CodeOf(err) != wire.CodeHandlerError {
 		t.Fatal(err)
 	}
 	wantLines(t, scrape(t, metrics.ForNode(bill.Node, "bill", "1")),

@@ -68,8 +68,15 @@ func TestScenarios(t *testing.T) {
 			}
 			tmp := shortTempDir(t)
 			r := run(t, tmp, s.Name)
+			for try := 1; try < 3 && tooBusy(r); try++ {
+				t.Log(r.Reason)
+				if err := os.RemoveAll(filepath.Dir(r.Folder)); err != nil {
+					t.Fatal(err)
+				}
+				r = run(t, tmp, s.Name)
+			}
 			t.Logf("%.0fs: %s", r.Seconds, r.Measured())
-			if r.Verdict == chaos.Skipped {
+			if r.Verdict == chaos.Skipped || tooBusy(r) {
 				t.Skip(r.Reason)
 			}
 			if r.Verdict != chaos.Held {
@@ -90,6 +97,11 @@ func TestScenarios(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tooBusy tells whether a scenario says that nothing can be judged on this machine, because it does something else at present.
+func tooBusy(r chaos.Result) bool {
+	return r.Verdict == chaos.Failed && strings.Contains(r.Reason, "too busy")
 }
 
 // run runs a scenario in its short form.

@@ -19,10 +19,11 @@ var binary string
 
 func TestMain(m *testing.M) { meshtest.MainWithProgram(m, &binary) }
 
-// environ is what meshctl runs in: the keys of the tests, and nothing of the user's.
+// environ is what meshctl runs in: the keys of the tests, and nothing of the user's. A busy machine is no reason to
+// give up a call.
 func environ(dir string) []string {
 	return append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_STATE_HOME="+dir,
-		"MESHCTL_PUBLIC_KEY="+meshtest.Keys.Public, "MESHCTL_PRIVATE_KEY="+meshtest.Keys.Private)
+		"MESHCTL_PUBLIC_KEY="+meshtest.Keys.Public, "MESHCTL_PRIVATE_KEY="+meshtest.Keys.Private, "MESHCTL_TIMEOUT=1m")
 }
 
 // process is a running meshctl.

@@ -91,7 +91,8 @@ func TestStoppedForGood(t *testing.T) {
 	at := meshtest.Await(t, failed, "the call under way to fail")
 	meshtest.WaitFor(t, func() bool { return !s.lostAt().IsZero() }, func() string { return "the loss" })
 	t.Logf("lost after %s, and the call failed within %s of that", at.Sub(begun), s.lostAt().Sub(at).Abs())
-	const slack = time.Second // of a machine that has other things to do
+	// Of a machine that has other things to do; without heartbeats it would be a minute.
+	const slack = 15 * time.Second
 	if took := at.Sub(begun); took > link.HeartbeatLAN+slack || took < 2*time.Second {
 		t.Errorf("noticed after %s", took)
 	}
@@ -111,7 +112,7 @@ func TestStoppedMaster(t *testing.T) {
 	begun := time.Now()
 	signal(t, s.master, syscall.SIGSTOP)
 	meshtest.WaitFor(t, func() bool { return !s.caller.Ready() }, func() string { return "the loss of the master" })
-	if took := time.Since(begun); took > link.HeartbeatLAN+time.Second {
+	if took := time.Since(begun); took > link.HeartbeatLAN+15*time.Second { // of which most is for a machine that is busy
 		t.Errorf("noticed after %s", took)
 	}
 	if err := s.call("answerer.echo", `1`, 30*time.Second); err != nil {

@@ -89,7 +89,7 @@ func (x *terminal) resize(width, height int) {
 // await waits until the screen is as wanted, and says how long that took.
 func (x *terminal) await(what string, wanted func(screen string) bool) time.Duration {
 	x.t.Helper()
-	const patience = 20 * time.Second
+	const patience = time.Minute
 	began := time.Now()
 	for {
 		screen := x.screen()

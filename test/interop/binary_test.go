@@ -48,7 +48,7 @@ type process struct {
 	port int // of a master
 }
 
-// meshctl prepares a command that shares nothing but the keys with others.
+// meshctl prepares a command that shares nothing but the keys with others, and is as patient as the tests.
 func meshctl(ctx context.Context, t testing.TB, k keys, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, meshctlBinary.build(t), args...)
@@ -56,6 +56,7 @@ func meshctl(ctx context.Context, t testing.TB, k keys, args ...string) *exec.Cm
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CONFIG_HOME=" + home,
 		"MESHCTL_PUBLIC_KEY=" + k.public, "MESHCTL_PRIVATE_KEY=" + k.private,
+		"MESHCTL_TIMEOUT=" + patience.String(), "MESHCTL_HEARTBEAT=" + heartbeat.String(),
 	}
 	cmd.Dir = home
 	return cmd

@@ -167,6 +167,29 @@ func (e event) is(kind string, matches []match) bool {
 	return true
 }
 
+// awaitCount waits until there have been so many such events, taken or not, and tells how many there are: what a peer
+// has written before something else may be read after that.
+func (l *eventLog) awaitCount(n int, kind string, matches ...match) int {
+	l.t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		if have := l.count(kind, matches...); have >= n {
+			return have
+		}
+		select {
+		case <-changed:
+		case <-l.ended:
+			return l.count(kind, matches...)
+		case <-timer.C:
+			return l.count(kind, matches...)
+		}
+	}
+}
+
 // count tells how many such events there have been, taken or not.
 func (l *eventLog) count(kind string, matches ...match) int {
 	l.mu.Lock()

@@ -18,7 +18,7 @@ func TestJavaScriptMesh(t *testing.T) {
 			master := jsMaster(t, sio, k, schema, options{"selfAddress": sio == 3})
 			left1 := jsNode(t, 3, k, schema, master.port, "left", "l1", nil)
 			left2 := jsNode(t, 4, k, schema, master.port, "left", "l2", options{"survive": true})
-			right := jsNode(t, 7-sio, k, schema, master.port, "right", nil, options{"requestTimeout": 5000})
+			right := jsNode(t, 7-sio, k, schema, master.port, "right", nil, options{"requestTimeout": 10_000})
 			id := master.await("declared", func(e event) bool { return e.Worker == "right" }).Variant
 			if len(id) < 10 {
 				t.Fatalf("variant %q is not a client id", id)
@@ -58,7 +58,7 @@ func TestJavaScriptMesh(t *testing.T) {
 				t.Fatal(err)
 			}
 			left1.await("command", command("shout"))
-			if n := left2.count("command", command("info")); n != 2 {
+			if n := left2.awaitCount(2, "command", command("info")); n != 2 {
 				t.Errorf("left/l2 got %d broadcasts, want 2", n)
 			}
 			if n := left2.count("command", command("shout")); n != 0 {
@@ -66,11 +66,11 @@ func TestJavaScriptMesh(t *testing.T) {
 			}
 
 			// A throwing handler is survived by option only.
-			if _, err := right.call("left.boom", nil, nil); err == nil || err.Error() != "Request timed out" {
-				t.Errorf("boom: %v", err)
-			}
-			if _, err := right.call("left.boom", nil, nil); err == nil || err.Error() != "Request timed out" {
-				t.Errorf("boom: %v", err)
+			booms := []int{right.send("call", options{"target": "left.boom"}), right.send("call", options{"target": "left.boom"})}
+			for _, id := range booms {
+				if _, err := right.result(id); err == nil || err.Error() != "Request timed out" {
+					t.Errorf("boom: %v", err)
+				}
 			}
 			<-left1.ended
 			right.await("removenode", of("left", "l1"))
@@ -106,7 +106,7 @@ func TestJavaScriptReconnect(t *testing.T) {
 	if _, err := left.call("right.echo", 2); err != nil {
 		t.Fatal(err)
 	}
-	if n := master.count("declared"); n != 3 {
+	if n := master.awaitCount(3, "declared"); n != 3 {
 		t.Errorf("the new master saw %d declares, want 3", n)
 	}
 }

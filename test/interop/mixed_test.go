@@ -106,7 +106,7 @@ func mixedMesh(t *testing.T, sio int, k keys, schema options, master int) {
 		}
 	}
 	for variant, l := range map[string]*eventLog{"l1": l1.eventLog, "l2": l2.eventLog, "r1": r1.eventLog, "r2": r2.eventLog} {
-		if n := l.count("command", command("info")); n != 2 {
+		if n := l.awaitCount(2, "command", command("info")); n != 2 {
 			t.Errorf("%s got %d broadcasts, want 2", variant, n)
 		}
 	}
@@ -207,11 +207,11 @@ func TestFailures(t *testing.T) {
 
 			// The original waits 3 s and knows one failure only.
 			slow, boom := left.send("call", options{"target": "right.slow"}), left.send("call", options{"target": "right.boom"})
-			_, err := right.ask("left.slow", nil, node.CallOptions{Timeout: 100 * time.Millisecond})
+			_, err := right.ask("left.slow", nil, node.CallOptions{Timeout: 2 * time.Second}) // in which it is sent
 			if wire.CodeOf(err) != wire.CodeTimeout {
 				t.Errorf("slow: %v", err)
 			}
-			_, err = right.ask("left.boom", nil, node.CallOptions{Timeout: 100 * time.Millisecond})
+			_, err = right.ask("left.boom", nil, node.CallOptions{Timeout: 2 * time.Second}) // in which it is sent
 			if wire.CodeOf(err) != wire.CodeTimeout {
 				t.Errorf("boom: %v", err)
 			}

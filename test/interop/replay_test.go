@@ -156,7 +156,7 @@ func TestReplayToNode(t *testing.T) {
 		})
 		b1.await("command", command("work"))
 		b1.await("command", command("queued"))
-		if b1.count("denied") != 1 {
+		if b1.awaitCount(1, "denied") != 1 {
 			t.Error("a node took a link to itself")
 		}
 	})

@@ -41,7 +41,7 @@ func TestNodeStopped(t *testing.T) {
 			right.await("disconnection", of("left", "l1"))
 			took := time.Since(begun)
 			send(syscall.SIGCONT)
-			if t.Logf("lost after %s", took); took > 7*time.Second {
+			if t.Logf("lost after %s", took); took > 20*time.Second { // sooner than any heartbeat of Socket.IO, on a busy machine too
 				t.Errorf("lost after %s", took)
 			}
 		})

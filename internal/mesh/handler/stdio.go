@@ -200,9 +200,9 @@ func (p *process) await(ctx context.Context, s *session, stdin *os.File, g *grou
 	case <-s.broken: // and so is this
 	}
 	p.session.Store(nil)
-	term, end := time.NewTimer(terminate), time.NewTimer(kill)
+	term := time.NewTimer(terminate)
 	defer term.Stop()
-	defer end.Stop()
+	var end <-chan time.Time
 	for {
 		select {
 		case err := <-exited:
@@ -210,7 +210,8 @@ func (p *process) await(ctx context.Context, s *session, stdin *os.File, g *grou
 		case <-term.C:
 			stopped = true
 			g.terminate()
-		case <-end.C:
+			end = time.After(kill - terminate) // however late the first signal was
+		case <-end:
 			g.kill()
 		}
 	}

@@ -62,16 +62,19 @@ func (o *Operator) link(ctx context.Context, to wire.Peer) (*peer, *peerLink, *w
 
 	select {
 	case <-x.done:
-		return x.peer, x.link, x.failure
-	case <-ctx.Done():
-		o.openings.leave(x, target)
-		failure := rpc.ContextError(ctx)
-		if failure.Code == wire.CodeTimeout {
-			failure.Message = fmt.Sprintf("no link to %s at %s port %d before the deadline", to.Name(), to.IP, to.Port)
-			failure.Hint = "allow more time with --timeout, or see whether that address can be reached from here"
+		if x.failure == nil || ctx.Err() == nil {
+			return x.peer, x.link, x.failure
 		}
-		return nil, nil, failure
+		// Both are over, which on a busy machine says nothing of which was first.
+	case <-ctx.Done():
 	}
+	o.openings.leave(x, target)
+	failure = rpc.ContextError(ctx)
+	if failure.Code == wire.CodeTimeout {
+		failure.Message = fmt.Sprintf("no link to %s at %s port %d before the deadline", to.Name(), to.IP, to.Port)
+		failure.Hint = "allow more time with --timeout, or see whether that address can be reached from here"
+	}
+	return nil, nil, failure
 }
 
 // openFor opens a link and serves it until it ends. The link outlives the calls that

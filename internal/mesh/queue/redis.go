@@ -259,7 +259,7 @@ func (s *Redis) refuse() {
 }
 
 func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
-	pipe := s.client.Pipeline() // sends nothing before Exec
+	pipe := s.client.Pipeline()
 	results := make([]*redis.Cmd, len(batch))
 	for i, a := range batch {
 		item := a.item
@@ -277,7 +277,7 @@ func (s *Redis) sendBatch(ctx context.Context, batch []*redisAdd) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout) // sealing may have taken long, the first time
 	defer cancel()
-	_, _ = pipe.Exec(ctx) // each result has its error
+	redisdb.Exec(ctx, pipe)
 	for i, a := range batch {
 		if results[i] != nil {
 			a.q.added(a, results[i])

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meshctl/meshctl/internal/redisdb"
 )
 
 // statsTimeout is how long Stats waits for Redis, at most.
@@ -60,7 +62,7 @@ func (q *redisQueue) refresh(ctx context.Context) error {
 	oldest := pipe.XRangeN(ctx, q.key("jobs"), "-", "+", 1)
 	now := pipe.Time(ctx)
 	closed := pipe.HExists(ctx, q.key("conf"), "closed")
-	_, _ = pipe.Exec(ctx)
+	redisdb.Exec(ctx, pipe)
 	if err := cmp.Or(length.Err(), later.Err(), dead.Err(), oldest.Err(), now.Err()); err != nil {
 		return err
 	}

@@ -116,8 +116,9 @@ func (c cutTransaction) after(t *testing.T, n int) bool {
 	live(true)
 	use(func(q queue.Queue) {
 		dead, err := q.Dead(t.Context(), 10)
-		if err != nil || len(dead) != q.Stats().Dead {
-			t.Error(len(dead), q.Stats(), err)
+		var st queue.Stats
+		if await(t, "the counts", func() bool { st = q.Stats(); return st.Error == "" }); err != nil || len(dead) != st.Dead {
+			t.Error(len(dead), st, err)
 		}
 		done["dead"] = len(dead)
 	})

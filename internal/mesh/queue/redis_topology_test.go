@@ -144,8 +144,9 @@ func TestRedisSentTwice(t *testing.T) {
 			}
 		}
 	}
-	if n := q.Stats().Waiting; n != 2 {
-		t.Errorf("%d wait", n)
+	var st queue.Stats
+	if await(t, "what waits", func() bool { st = q.Stats(); return st.Error == "" }); st.Waiting != 2 {
+		t.Errorf("%d wait", st.Waiting)
 	}
 	var dup *queue.DuplicateError
 	if err := add(t, q, queue.Item{ID: "c", Key: "k"}); !errors.As(err, &dup) || dup.ID != "b" || dup.Over {

@@ -46,7 +46,7 @@ func (s *Shared) flush(ctx context.Context) error {
 func (s *Shared) write(ctx context.Context, names []string, todo map[string]dirt, puts map[string]Node) error {
 	ctx, cancel := context.WithTimeout(ctx, redisdb.Timeout)
 	defer cancel()
-	pipe := s.client.Pipeline() // sends nothing before Exec
+	pipe := s.client.Pipeline()
 	results := make([]*redis.Cmd, len(names))
 	var failed error
 	for i, name := range names {
@@ -71,7 +71,7 @@ func (s *Shared) write(ctx context.Context, names []string, todo map[string]dirt
 			s.log.Error("a node cannot be told of to other masters", "node", name, "error", err)
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each result has its error
+	redisdb.Exec(ctx, pipe)
 	for i, name := range names {
 		if results[i] == nil {
 			continue

@@ -47,7 +47,7 @@ func testRetry(t *testing.T, open Factory) {
 		}
 	}
 	awaitEmpty(t, q)
-	if s := q.Stats(); s.Retries != 2 || s.Done != 1 || s.Failed != 0 || s.Dead != 0 {
+	if s := stats(t, q); s.Retries != 2 || s.Done != 1 || s.Failed != 0 || s.Dead != 0 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -112,7 +112,7 @@ func testOnce(t *testing.T, open Factory) {
 		t.Errorf("settled: %+v", o)
 	}
 	awaitEmpty(t, q)
-	if s := q.Stats(); s.Dead != 0 || s.Retries != 0 || s.Failed != 0 {
+	if s := stats(t, q); s.Dead != 0 || s.Retries != 0 || s.Failed != 0 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -165,7 +165,7 @@ func testDuplicates(t *testing.T, open Factory) {
 	if err := add(t, q, again); !errors.As(err, &dup) || !dup.Over {
 		t.Errorf("when it is done: %v", err)
 	}
-	if s := q.Stats(); s.Duplicates != 2 || s.Accepted != 4 {
+	if s := stats(t, q); s.Duplicates != 2 || s.Accepted != 4 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -226,7 +226,7 @@ func testPurge(t *testing.T, open Factory) {
 	if o := receive(t, settled); o.id != waited.ID || !errors.Is(o.err, queue.ErrPurged) {
 		t.Errorf("settled: %+v", o)
 	}
-	if n := length(q); n != 1 {
+	if n := length(t, q); n != 1 {
 		t.Errorf("%d left, want the one that is being worked on", n)
 	}
 	close(release)
@@ -248,13 +248,13 @@ func testHalt(t *testing.T, open Factory) {
 	receive(t, began)
 	q.Halt()
 	close(release)
-	await(t, "the first to end", func() bool { return q.Stats().Running == 0 })
+	await(t, "the first to end", func() bool { return stats(t, q).Running == 0 })
 	select {
 	case id := <-began:
 		t.Errorf("%s was begun after Halt", id)
 	case <-time.After(50 * time.Millisecond):
 	}
-	if n := length(q); n != 1 {
+	if n := length(t, q); n != 1 {
 		t.Errorf("%d left, want 1", n)
 	}
 }
@@ -293,7 +293,7 @@ func testPeek(t *testing.T, open Factory) {
 		t.Errorf("Peek of one: %d, %v", len(some), err)
 	}
 	await(t, "an age of the oldest", func() bool { return q.Stats().OldestMillis > 0 })
-	if s := q.Stats(); s.Waiting != 2 || s.Running != 1 {
+	if s := stats(t, q); s.Waiting != 2 || s.Running != 1 {
 		t.Errorf("stats: %+v", s)
 	}
 	close(release)
@@ -338,7 +338,7 @@ func testReopen(t *testing.T, open Factory) {
 	}
 
 	q = openQueue(t, newStore(t, again), queue.Options{Window: time.Hour})
-	await(t, "the counts to be known", func() bool { st := q.Stats(); return st.Waiting == 2 && st.Dead == 1 })
+	await(t, "the counts to be known", func() bool { st := stats(t, q); return st.Waiting == 2 && st.Dead == 1 })
 	dead, err := q.Dead(t.Context(), 10)
 	if err != nil || len(dead) != 1 || dead[0].ID != item(1).ID || dead[0].Error != errOnPurpose.Error() {
 		t.Errorf("dead letters: %+v, %v", dead, err)
