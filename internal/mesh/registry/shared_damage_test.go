@@ -42,8 +42,9 @@ func TestSharedStolen(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		t.Run(fmt.Sprintf("told=%v", told), func(t *testing.T) {
 			server := redistest.Start(t)
-			// Longer than this process may stand still, and not as long as one waits for a view.
-			short := func(c *registry.SharedConfig) { c.Grace = 10 * time.Second }
+			t.Parallel()
+			// Longer than this process may stand still.
+			short := func(c *registry.SharedConfig) { c.Grace = 4 * time.Second }
 			m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short)
 			a := declared(m1, "a", "c1", 1)
 			m1.Put(a)
