@@ -282,7 +282,7 @@ func TestSchemaTooLargeToSend(t *testing.T) {
 }
 
 func TestDiscovery(t *testing.T) {
-	mm, err := master.New(master.Config{Keys: meshtest.Keys, Schema: meshtest.Parse(t, schema), Host: "127.0.0.1", DiscoveryPort: freePort(t)})
+	mm, err := master.New(master.Config{Keys: meshtest.Keys, Schema: meshtest.Parse(t, schema), Host: "127.0.0.1", DiscoveryPort: meshtest.ReservePort(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,14 +334,4 @@ func TestDiscovery(t *testing.T) {
 	if want := fmt.Sprintf(`{"port":%d}`, mm.Addr().(*net.TCPAddr).Port); code != 200 || err != nil || string(text) != want {
 		t.Errorf("discovery: %d %q (%v), want %s", code, text, err, want)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
@@ -55,37 +56,39 @@ func TestAStuckWatcherLosesReports(t *testing.T) {
 // Many nodes report less often, so that all together do not report too often; they are
 // told anew only when it makes a difference, and never twice within a second.
 func TestManyNodesReportLessOften(t *testing.T) {
-	m := &Master{log: slog.New(slog.DiscardHandler), nodes: &registry.Memory{}, sessions: make(map[string]*session)}
-	t.Cleanup(m.stopWatching)
-	audience := []*watcher{{session: &session{link: &choking{room: 1000}}}}
-	m.watching.audience.Store(&audience)
-	var first *choking
-	grow := func(n int) {
-		for range n {
-			l := &choking{room: 1000}
-			if first == nil {
-				first = l
+	synctest.Test(t, func(t *testing.T) { // within less than a second
+		m := &Master{log: slog.New(slog.DiscardHandler), nodes: &registry.Memory{}, sessions: make(map[string]*session)}
+		t.Cleanup(m.stopWatching)
+		audience := []*watcher{{session: &session{link: &choking{room: 1000}}}}
+		m.watching.audience.Store(&audience)
+		var first *choking
+		grow := func(n int) {
+			for range n {
+				l := &choking{room: 1000}
+				if first == nil {
+					first = l
+				}
+				id := fmt.Sprint(len(m.sessions))
+				m.sessions[id] = &session{m: m, link: l, self: wire.Peer{Worker: "shop", Variant: id, Meshctl: &wire.Extra{Protocol: 1}}}
 			}
-			id := fmt.Sprint(len(m.sessions))
-			m.sessions[id] = &session{m: m, link: l, self: wire.Peer{Worker: "shop", Variant: id, Meshctl: &wire.Extra{Protocol: 1}}}
+			m.settle()
 		}
-		m.settle()
-	}
-	aSecondLater := func() { m.watching.told = m.watching.told.Add(-time.Second) }
-	grow(50)
-	grow(0)
-	aSecondLater()
-	grow(60) // 110 in all, hardly more than are served every 100 ms
-	aSecondLater()
-	grow(40)
-	grow(100) // too soon
-	aSecondLater()
-	grow(0)
-	m.sessions = map[string]*session{"0": m.sessions["0"]}
-	aSecondLater()
-	grow(0)
-	want := []string{`{"on":true,"every_ms":100}`, `{"on":true,"every_ms":150}`, `{"on":true,"every_ms":250}`, `{"on":true,"every_ms":100}`}
-	if got, want := fmt.Sprint(first.sent), fmt.Sprint(want); got != want {
-		t.Errorf("the first node was told %s, want %s", got, want)
-	}
+		aSecondLater := func() { m.watching.told = m.watching.told.Add(-time.Second) }
+		grow(50)
+		grow(0)
+		aSecondLater()
+		grow(60) // 110 in all, hardly more than are served every 100 ms
+		aSecondLater()
+		grow(40)
+		grow(100) // too soon
+		aSecondLater()
+		grow(0)
+		m.sessions = map[string]*session{"0": m.sessions["0"]}
+		aSecondLater()
+		grow(0)
+		want := []string{`{"on":true,"every_ms":100}`, `{"on":true,"every_ms":150}`, `{"on":true,"every_ms":250}`, `{"on":true,"every_ms":100}`}
+		if got, want := fmt.Sprint(first.sent), fmt.Sprint(want); got != want {
+			t.Errorf("the first node was told %s, want %s", got, want)
+		}
+	})
 }

@@ -22,6 +22,9 @@ import (
 // no test ought to need more than a fraction of it.
 const patience = time.Minute
 
+// callTimeout is how long the peers of a test mesh wait for answers where nothing else is said.
+const callTimeout = 30 * time.Second
+
 // Keys are the keys of every test mesh.
 var Keys = seal.Keys{Public: "test public key", Private: "test private key"}
 
@@ -85,9 +88,12 @@ func New(t testing.TB, yaml string, change ...func(*Mesh)) *Mesh {
 	return m
 }
 
-// StartMaster starts another master on a port (0: a free one), as after a restart.
+// StartMaster starts another master on a port (0: a free one, which stays this test's), as after a restart.
 func (m *Mesh) StartMaster(port int) *Master {
 	m.t.Helper()
+	if port == 0 {
+		port = ReservePort(m.t)
+	}
 	cfg := master.Config{Keys: Keys, Schema: m.Schema, Host: "127.0.0.1", Port: port, Logger: Log(m.t, "master"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
 	if m.EachMaster != nil {
 		m.EachMaster(&cfg)
@@ -133,6 +139,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 	cfg := node.Config{
 		Keys: Keys, Worker: worker, Variant: variant, Master: m.Addr, Host: "127.0.0.1",
 		Schema: m.Schema, Logger: Log(m.t, worker+"/"+variant), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS,
+		Timeout: callTimeout,
 	}
 	if m.Each != nil {
 		m.Each(&cfg)
@@ -168,7 +175,7 @@ func (m *Mesh) Start(worker, variant string, options ...Option) *Node {
 
 // OperatorConfig is what node.Connect and node.Watch need.
 func (m *Mesh) OperatorConfig() node.Config {
-	return node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS}
+	return node.Config{Keys: Keys, Master: m.Addr, Logger: Log(m.t, "operator"), Version: "test", Ring: m.Ring, Link: m.Link, TLS: m.TLS, Timeout: callTimeout}
 }
 
 // Operator connects the command line's kind of peer.

@@ -33,7 +33,8 @@ func (m *Mesh) Dial(addr string) *Raw {
 }
 
 // Serve runs the mesh server of a node that is only pretended, and gives its port.
-// Each link to it is handed to accept.
+// Each link to it is handed to accept, which has to bear that it ends at any time: whoever dialled it does so again and
+// again, and is in the midst of that when the test ends. See Hears and Tells.
 func (m *Mesh) Serve(accept func(*Raw)) (port int) {
 	m.t.Helper()
 	s, err := socketio.New(socketio.Config{Ring: m.Ring, MaxPayload: wire.DefaultMaxPayload, Logger: Log(m.t, "fake"), Accept: func(ctx context.Context, l link.Link) {
@@ -63,23 +64,53 @@ func (m *Mesh) Serve(accept func(*Raw)) (port int) {
 // Say sends an event.
 func (r *Raw) Say(event, body string) {
 	r.t.Helper()
-	if err := r.Send(wire.Message{Event: event, Body: []byte(body)}); err != nil {
+	if err := r.say(event, body); err != nil {
 		r.t.Fatalf("say %s: %v", event, err)
 	}
+}
+
+// Tells is Say for a link that may end before: then it reports false.
+func (r *Raw) Tells(event, body string) (ok bool) {
+	err := r.say(event, body)
+	if err != nil && !errors.Is(err, link.ErrClosed) {
+		r.t.Errorf("say %s: %v", event, err)
+	}
+	return err == nil
+}
+
+func (r *Raw) say(event, body string) error {
+	return r.Send(wire.Message{Event: event, Body: []byte(body)})
 }
 
 // Expect gives the body of the next event of that name, and skips others.
 func (r *Raw) Expect(event string) string {
 	r.t.Helper()
+	body, err := r.next(event)
+	if err != nil {
+		r.t.Fatalf("wait for %s: %v", event, err)
+	}
+	return body
+}
+
+// Hears is Expect for a link that may end before: then it reports false.
+func (r *Raw) Hears(event string) (body string, ok bool) {
+	body, err := r.next(event)
+	if err != nil && !errors.Is(err, link.ErrClosed) {
+		r.t.Errorf("wait for %s: %v", event, err)
+	}
+	return body, err == nil
+}
+
+func (r *Raw) next(event string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		msg, err := r.Receive(ctx)
 		if err != nil {
-			r.t.Fatalf("wait for %s: %v", event, err)
+			return "", err
 		}
 		if msg.Event == event {
-			return string(msg.Body)
+			return string(msg.Body), nil
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -34,12 +33,7 @@ func behindProxy(t *testing.T) (*fault.Proxy, meshtest.Option) {
 		t.Skip("only Linux has all of 127.0.0.0/8")
 	}
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
+		port := meshtest.ReservePort(t)
 		p, err := fault.Listen(fault.Config{
 			Listen: fmt.Sprintf("127.0.0.2:%d", port), To: fmt.Sprintf("127.0.0.1:%d", port), Logger: meshtest.Log(t, "proxy"),
 		})
@@ -89,6 +83,15 @@ type stalls struct {
 	worst time.Duration
 }
 
+// stalled is for how long a process has not run at a time that proves nothing of heartbeats.
+const stalled = 300 * time.Millisecond
+
+func (s *stalls) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.worst > stalled
+}
+
 // watchStalls begins to look for times in which this process does not run, until the test ends.
 func watchStalls(t *testing.T) *stalls {
 	s := &stalls{}
@@ -116,7 +119,7 @@ func (s *stalls) inTime(t *testing.T, took, limit time.Duration) {
 	defer s.mu.Unlock()
 	switch {
 	case took <= limit+slack:
-	case s.worst > 300*time.Millisecond:
+	case s.worst > stalled:
 		t.Logf("noticed after %s, but this process did not run for %s", took, s.worst)
 	default:
 		t.Errorf("noticed after %s", took)
@@ -218,7 +221,10 @@ func TestSilentMaster(t *testing.T) {
 			op := m.Operator()
 			listed := func() int {
 				nodes, err := op.Nodes(context.Background())
-				if err != nil {
+				switch {
+				case wire.CodeOf(err) == wire.CodePeerLost: // its own link, on a busy machine
+					return -1
+				case err != nil:
 					t.Fatal(err)
 				}
 				return len(nodes)
@@ -233,7 +239,7 @@ func TestSilentMaster(t *testing.T) {
 			meshtest.WaitFor(t, func() bool { return listed() == 1 }, func() string { return "the loss of the node" })
 			t.Logf("the node noticed after %s, the master had by %s", noticed, time.Since(cut))
 			stalls.inTime(t, time.Since(cut), heartbeat)
-			if _, err := s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), node.CallOptions{Timeout: 30 * time.Second}); err != nil {
+			if _, err := s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), node.CallOptions{Timeout: 30 * time.Second}); err != nil && !stalls.any() {
 				t.Error(err)
 			}
 
@@ -243,7 +249,11 @@ func TestSilentMaster(t *testing.T) {
 			}
 			meshtest.WaitFor(t, func() bool { return b.Ready() && listed() == 2 }, func() string { return "the node to be declared again" })
 			t.Logf("declared again %s after the heal", time.Since(healed))
-			if here.count() != 0 {
+			switch {
+			case here.count() == 0:
+			case stalls.any():
+				t.Log("the link between the nodes was lost, but this process did not run for a while")
+			default:
 				t.Error("the link between the nodes was lost")
 			}
 		})
@@ -305,10 +315,11 @@ func TestCorruptedLink(t *testing.T) {
 			if err := proxy.Set(fault.Faults{}); err != nil {
 				t.Fatal(err)
 			}
-			meshtest.AwaitPeers(t, s, "billing/b1")
-			if _, err := s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), node.CallOptions{Timeout: 30 * time.Second}); err != nil {
-				t.Error(err)
-			}
+			var err error // the last damage may have ended the link without having been noticed yet
+			meshtest.WaitFor(t, func() bool {
+				_, err = s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), node.CallOptions{Timeout: 30 * time.Second})
+				return err == nil
+			}, func() string { return fmt.Sprint("a call over a link without damage: ", err) })
 		})
 	}
 }

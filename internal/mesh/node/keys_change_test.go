@@ -155,7 +155,7 @@ func TestDiscoveryWhileTheKeyChanges(t *testing.T) {
 	next := seal.Keys{Public: "next public", Private: "next private"}
 	none := seal.Keys{Public: "no public", Private: "no private"}
 	m := meshtest.New(t, ringSchema)
-	port := freePort(t)
+	port := meshtest.ReservePort(t)
 	ring := newRing(t, next, meshtest.Keys)
 	mm, err := master.New(master.Config{Keys: next, Schema: m.Schema, Host: "127.0.0.1", DiscoveryPort: port, Ring: ring, Logger: meshtest.Log(t, "discovered")})
 	if err != nil {
@@ -209,7 +209,8 @@ type wiretap struct {
 
 	mu    sync.Mutex
 	taken []byte
-	to    net.Conn // where that went
+	to    net.Conn      // where that went
+	ended chan struct{} // closed when the server has ended that connection
 }
 
 func newWiretap(t *testing.T, to string) *wiretap {
@@ -232,12 +233,14 @@ func newWiretap(t *testing.T, to string) *wiretap {
 				_ = client.Close()
 				continue
 			}
+			ended := make(chan struct{})
 			wg.Go(func() {
 				_, _ = io.Copy(client, server)
+				close(ended)
 				_ = client.Close()
 			})
 			wg.Go(func() {
-				_, _ = io.Copy(tapped{w, server}, client)
+				_, _ = io.Copy(tapped{w, server, ended}, client)
 				_ = server.Close()
 			})
 		}
@@ -249,27 +252,35 @@ func newWiretap(t *testing.T, to string) *wiretap {
 type tapped struct {
 	*wiretap
 	server net.Conn
+	ended  chan struct{}
 }
 
 func (w tapped) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.armed.Load() {
-		w.taken, w.to = append(w.taken, b...), w.server
+		w.taken, w.to, w.wiretap.ended = append(w.taken, b...), w.server, w.ended
 	}
 	return w.server.Write(b)
 }
 
-func (w *wiretap) replay(t *testing.T) {
+// replay says once more what was taken, and gives what is closed when the server has ended that connection.
+func (w *wiretap) replay(t *testing.T) (ended <-chan struct{}) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.taken) == 0 {
 		t.Fatal("nothing was recorded")
 	}
+	select {
+	case <-w.ended:
+		t.Fatal("the connection has ended before")
+	default:
+	}
 	if _, err := w.to.Write(w.taken); err != nil {
 		t.Fatal(err)
 	}
+	return w.ended
 }
 
 // Whoever records an order on its way and sends it once more achieves nothing but the end
@@ -286,15 +297,10 @@ func TestReplayedKeyOrders(t *testing.T) {
 	tap.armed.Store(true)
 	r.everybody(wire.KeyOrder{Op: wire.KeyUse, Fingerprint: r.new}, "worker/a")
 	tap.armed.Store(false)
-	tapped := r.op
 	r.op = honest
 	r.everybody(wire.KeyOrder{Op: wire.KeyUse, Fingerprint: r.old}, "worker/a")
-	tap.replay(t)
-
-	meshtest.WaitFor(t, func() bool {
-		_, err := tapped.Nodes(t.Context())
-		return err != nil
-	}, func() string { return "the end of the link that was tampered with" })
+	// Whoever has the link looks for the master again at once: only here it can be seen that it ended.
+	meshtest.Await(t, tap.replay(t), "the end of the link that was tampered with")
 	for _, peer := range []string{"", "worker/a"} {
 		state, err := r.order(wire.KeyOrder{Op: wire.KeyList, Peer: peer})
 		if err != nil || state.Uses != r.old || len(state.Accepts) != 2 {

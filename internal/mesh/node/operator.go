@@ -274,7 +274,7 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 			return nil, rpc.AsError(err)
 		}
 	} else {
-		for {
+		for waited := false; ; {
 			if o.attached.current() == nil {
 				if present = o.roster.last(worker); len(present) > 0 {
 					break
@@ -285,6 +285,9 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 			if wire.CodeOf(err) == wire.CodePeerLost && ctx.Err() == nil {
 				continue
 			}
+			if waited && wire.CodeOf(err) == wire.CodeTimeout {
+				break // the time was spent on waiting for somebody, and nobody has come
+			}
 			if err != nil {
 				return nil, rpc.AsError(err)
 			}
@@ -292,6 +295,7 @@ func (o onDemand) candidates(ctx context.Context, worker string, sel route.Selec
 			if len(present) > 0 || !settling || !pause.For(ctx, settlingLook) {
 				break
 			}
+			waited = true
 		}
 	}
 	return slices.Clone(selected(present, sel)), nil

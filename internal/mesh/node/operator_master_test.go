@@ -33,7 +33,7 @@ func testOperatorOutlivesItsMaster(t *testing.T, m *meshtest.Mesh) {
 		must("billing.who")
 	}
 	must("billing.all") // a broadcast
-	if _, err := op.Call(context.Background(), "mailer.send", nil, node.CallOptions{Timeout: 100 * time.Millisecond}); wire.CodeOf(err) != wire.CodeUnreachable {
+	if _, err := op.Call(context.Background(), "mailer.send", nil, node.CallOptions{Timeout: 500 * time.Millisecond}); wire.CodeOf(err) != wire.CodeUnreachable {
 		t.Errorf("call of a worker that was never there: %v", err)
 	}
 

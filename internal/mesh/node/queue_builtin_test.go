@@ -33,7 +33,7 @@ worker:
 		for _, command := range []string{"echo", "ask", "job", "echo"} {
 			payload := fmt.Sprintf(`{"n":%d,"of":%q}`, i, command)
 			wg.Go(func() {
-				o := node.CallOptions{Timeout: 10 * time.Second}
+				o := node.CallOptions{Timeout: time.Minute}
 				if command == "job" {
 					o.Wait = node.WaitStored
 				}

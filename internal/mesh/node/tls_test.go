@@ -127,7 +127,7 @@ func TestMeshOverTLS(t *testing.T) {
 
 func TestDiscoveryOverTLS(t *testing.T) {
 	ca := certstest.NewCA(t)
-	port := freePort(t)
+	port := meshtest.ReservePort(t)
 	m := secured(t, ca)
 	mm, err := master.New(master.Config{Keys: meshtest.Keys, Schema: m.Schema, Host: "127.0.0.1", DiscoveryPort: port, Ring: m.Ring, TLS: m.TLS})
 	if err != nil {
@@ -151,20 +151,10 @@ func TestDiscoveryOverTLS(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // connect is Mesh.Operator, which may fail.
 func connect(t *testing.T, m *meshtest.Mesh, options ...meshtest.Option) (*node.Operator, error) {
 	t.Helper()
-	cfg := node.Config{Keys: meshtest.Keys, Master: m.Addr, Ring: m.Ring, Link: m.Link, TLS: m.TLS}
+	cfg := node.Config{Keys: meshtest.Keys, Master: m.Addr, Ring: m.Ring, Link: m.Link, TLS: m.TLS, Timeout: 20 * time.Second}
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -39,8 +39,8 @@ func TestHintsAboutTheMaster(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m := meshtest.New(t, shop)
 			port := m.Serve(func(r *meshtest.Raw) {
-				r.Expect(wire.EventDeclare)
-				r.Say(c.event, c.answer)
+				r.Hears(wire.EventDeclare)
+				r.Tells(c.event, c.answer)
 				r.Link.Close(errors.New("enough"))
 			})
 			logged := make(complaints, 1)

@@ -188,7 +188,9 @@ func TestWatchOutlivesTheMaster(t *testing.T) {
 	if s := w.untilStatus(false); s.Reason == "" || s.Master != m.Addr {
 		t.Errorf("the lost master is told as %+v", s)
 	}
-	if err := w.Cancel(context.Background(), "billing/b1", "u1"); wire.CodeOf(err) != wire.CodeUnreachable {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := w.Cancel(ctx, "billing/b1", "u1"); wire.CodeOf(err) != wire.CodeUnreachable {
 		t.Errorf("cancel without a master: %v", err)
 	}
 	m.StartMaster(port)
@@ -249,8 +251,8 @@ func TestWatchErrors(t *testing.T) {
 	}
 	// A JavaScript master refuses operators without a code.
 	port := m.Serve(func(r *meshtest.Raw) {
-		r.Expect(wire.EventDeclare)
-		r.Say(wire.EventError, `{"message":"@operator is not defined in the Schema"}`)
+		r.Hears(wire.EventDeclare)
+		r.Tells(wire.EventError, `{"message":"@operator is not defined in the Schema"}`)
 	})
 	if got := watch(func(c *node.Config) { c.Master = fmt.Sprint("127.0.0.1:", port); c.Schema = m.Schema }); got != wire.CodeDenied {
 		t.Errorf("a JavaScript master: %q", got)

@@ -42,7 +42,9 @@ func TestSharedStolen(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		t.Run(fmt.Sprintf("told=%v", told), func(t *testing.T) {
 			server := redistest.Start(t)
-			short := func(c *registry.SharedConfig) { c.Grace = time.Second }
+			t.Parallel()
+			// Longer than this process may stand still.
+			short := func(c *registry.SharedConfig) { c.Grace = 4 * time.Second }
 			m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short)
 			a := declared(m1, "a", "c1", 1)
 			m1.Put(a)
@@ -125,7 +127,7 @@ func TestSharedMoveAfterCountWentBack(t *testing.T) {
 // and so quickly that nobody missed it.
 func TestSharedOlder(t *testing.T) {
 	server := redistest.Start(t)
-	short := func(c *registry.SharedConfig) { c.Grace = 3 * time.Second }
+	short := func(c *registry.SharedConfig) { c.Grace = 10 * time.Second }
 	m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short)
 	leaves, moves := declared(m1, "leaves", "c1", 1), declared(m1, "moves", "c2", 1)
 	m1.Put(declared(m1, "stays", "c3", 1))
@@ -202,6 +204,9 @@ func TestSharedMadeUpChanges(t *testing.T) {
 	m1 := begin(t, server, "m1", watch, func(c *registry.SharedConfig) { c.Lease, c.Renew = time.Minute, renew })
 	c := server.Client()
 	defer c.Close()
+	if err := c.ConfigSet(t.Context(), "appendfsync", "no").Err(); err != nil { // else it depends on the disk how long this takes
+		t.Fatal(err)
+	}
 	began := time.Now()
 	const many = 300
 	for i := range many {

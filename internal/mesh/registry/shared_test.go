@@ -186,6 +186,7 @@ func TestSharedSeesOthers(t *testing.T) {
 	m2.awaitView("w/a@m1:c1 drains")
 	m3 := begin(t, server, "m3") // reads everything at once
 	m3.awaitView("w/a@m1:c1 drains, w/b@m2:c2")
+	awaitErr(t, false, m1)
 	if !m1.Remove(a) {
 		t.Error("the removal is uncertain")
 	}
@@ -259,7 +260,7 @@ func TestSharedMove(t *testing.T) {
 // What was declared at a master that ended is kept for a while, and then gone.
 func TestSharedGrace(t *testing.T) {
 	server := redistest.Start(t)
-	short := func(c *registry.SharedConfig) { c.Grace = 2 * time.Second }
+	short := func(c *registry.SharedConfig) { c.Grace = 5 * time.Second }
 	m1, m2 := begin(t, server, "m1", short), begin(t, server, "m2", short)
 	m1.Put(declared(m1, "a", "c1", 1))
 	m1.Put(declared(m1, "b", "c2", 1))

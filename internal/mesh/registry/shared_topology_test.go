@@ -32,6 +32,7 @@ func TestSharedCluster(t *testing.T) {
 	m2.Put(b)
 	m1.awaitView("w/b@m2:c2")
 	m2.awaitView("w/a@m1:c1")
+	awaitErr(t, false, m1)
 	if !m1.Remove(a) {
 		t.Error("the removal is uncertain")
 	}
@@ -43,7 +44,7 @@ func TestSharedCluster(t *testing.T) {
 	server := cluster.Of("meshctl:{mesh:registry}:nodes")
 	server.Kill()
 	awaitErr(t, true, m1, m2)
-	meshtest.WaitFor(t, func() bool { return strings.Contains(m1.Err().Error(), "refused") }, func() string { return fmt.Sprint("the error to say why: ", m1.Err()) })
+	meshtest.WaitFor(t, func() bool { return strings.Contains(fmt.Sprint(m1.Err()), "refused") }, func() string { return fmt.Sprint("the error to say why: ", m1.Err()) })
 	m1.Put(declared(m1, "new", "c3", 1))
 	server.Restart()
 	cluster.AwaitOK()
@@ -109,6 +110,7 @@ func TestSharedSentinel(t *testing.T) {
 	m2.Put(declared(m2, "b", "c3", 1))
 	m1.awaitView("w/b@m2:c3")
 	m2.awaitView("w/a@m1:c1, w/leaves@m1:c2")
+	awaitErr(t, false, m1)
 	if !m1.Remove(leaves) {
 		t.Error("the removal is uncertain")
 	}

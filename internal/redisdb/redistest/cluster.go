@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,8 +22,10 @@ func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	const count = 3
+	// Servers that do not get to know each other in this time never do, and a machine may stand still.
+	const patient, usual = "30000", "1000"
 	for i := range count {
-		s := onPort(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+		s := onPort(t, "--cluster-enabled", "yes", "--cluster-node-timeout", patient)
 		slots := []any{"CLUSTER", "ADDSLOTS"}
 		for slot := i * clusterSlots / count; slot < (i+1)*clusterSlots/count; slot++ {
 			slots = append(slots, slot)
@@ -35,6 +38,10 @@ func StartCluster(t testing.TB) *Cluster {
 		c.Servers = append(c.Servers, s)
 	}
 	c.AwaitOK()
+	for _, s := range c.Servers {
+		s.do("CONFIG", "SET", "cluster-node-timeout", usual)
+		s.args[slices.Index(s.args, patient)] = usual // for when it is started again
+	}
 	return c
 }
 

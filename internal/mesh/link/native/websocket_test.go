@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/link"
 	"github.com/meshctl/meshctl/internal/mesh/wire"
@@ -28,7 +29,7 @@ func TestFrameLengths(t *testing.T) {
 
 // What is sent while a link is held leaves together, and not before.
 func TestHold(t *testing.T) {
-	d, a := pair(t, Config{Key: testKey})
+	d, a := pair(t, Config{Key: testKey, Heartbeat: time.Hour}) // a beat wakes the writer too
 	batch := d.(link.Batcher)
 	batch.Hold()
 	batch.Hold()

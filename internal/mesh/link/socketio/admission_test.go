@@ -63,9 +63,8 @@ func TestPerAddressBound(t *testing.T) {
 // TestDeclareTimeout: Trust is in time or the link ends.
 func TestDeclareTimeout(t *testing.T) {
 	ts := serve(t, func(c *Config) { c.DeclareTimeout = 200 * time.Millisecond })
-	d, a := ts.pair()
-	a.Trust()
-	late, b := ts.pair()
+	d, a := ts.trusted()
+	late, b := ts.late()
 	waitDone(t, b)
 	waitDone(t, late)
 	if !errors.Is(b.Err(), errNotDeclared) {

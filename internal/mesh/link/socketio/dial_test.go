@@ -166,8 +166,12 @@ func TestDialErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
+			timeout := patience // this process may stand still, which is not to be taken for a peer's silence
+			if tc.want == link.ErrUnreachable {
+				timeout = 2 * time.Second
+			}
 			begun := time.Now()
-			l, err := Dial(context.Background(), tc.addr, DialConfig{Envelope: sharedEnvelope(), Timeout: 2 * time.Second})
+			l, err := Dial(context.Background(), tc.addr, DialConfig{Envelope: sharedEnvelope(), Timeout: timeout})
 			if err == nil {
 				l.Close(nil)
 				t.Fatal("Dial succeeds")
@@ -319,6 +323,7 @@ func TestServerIsAsked(t *testing.T) {
 		ws.SetPingHandler(func(string) error { return nil })
 		hear(ws)
 	})
+	begun := time.Now()
 	stopped := dialTo(func(ws *websocket.Conn) {
 		pings := 0
 		answer := ws.PingHandler()
@@ -330,7 +335,6 @@ func TestServerIsAsked(t *testing.T) {
 		})
 		hear(ws)
 	})
-	begun := time.Now()
 	waitDone(t, stopped)
 	if took := time.Since(begun); !errors.Is(stopped.Err(), errPeerSilent) || took < time.Second {
 		t.Errorf("after %s the link ended for %v", took, stopped.Err())

@@ -239,8 +239,7 @@ func TestBadHandshakes(t *testing.T) {
 // TestRawBytes sends what is not even WebSocket, or not quite.
 func TestRawBytes(t *testing.T) {
 	ts := serve(t, func(c *Config) { c.DeclareTimeout = 300 * time.Millisecond })
-	d, a := ts.pair()
-	a.Trust()
+	d, a := ts.trusted()
 	request := "GET " + path + "?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	cases := map[string]string{

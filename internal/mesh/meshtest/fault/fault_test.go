@@ -289,12 +289,12 @@ func TestDelay(t *testing.T) {
 	}
 	// What is on the way does not wait for each other, and keeps its order.
 	begun = time.Now()
-	b := random(1 << 20)
+	b := random(8 << 20)
 	if !bytes.Equal(through(t, server, client, b, 5000), b) {
 		t.Error("not what was sent")
 	}
-	if took := time.Since(begun); took > 1<<20/(16<<10)*delay/2 {
-		t.Errorf("1 MiB took %s", took)
+	if took := time.Since(begun); took > 8<<20/(16<<10)*delay/2 {
+		t.Errorf("8 MiB took %s", took)
 	}
 	// A shorter delay holds for what is on the way.
 	set(t, p, fault.Both(fault.Line{Delay: time.Minute}))
@@ -402,6 +402,7 @@ func TestHalfOpen(t *testing.T) {
 	client.say("b")
 	client.silent()
 	late := dial(t, p)
+	waitFor(t, func() bool { return p.Stats().Connections == 2 })
 	s.none()
 	set(t, p, fault.Faults{})
 	for _, e := range []*end{client, late} {
