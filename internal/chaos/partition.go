@@ -35,7 +35,7 @@ const (
 	atOnce     = 6               // meshes
 	healLimit  = 5 * time.Second // within it a mesh is whole again
 	longestCut = 9 * time.Second // of both parts together
-	cutForSure = 4 * time.Second // after which who is cut is lost
+	cutForSure = 5 * time.Second // after which who is cut is lost
 )
 
 // fabric is the network of one mesh. Place 0 is the master, the others are nodes. It is not safe for concurrent use.
