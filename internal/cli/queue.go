@@ -107,6 +107,11 @@ func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.Qu
 	if len(nodes) == 0 {
 		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}
 	}
+	for _, name := range opts.only {
+		if !slices.ContainsFunc(nodes, func(n wire.NodeInfo) bool { return n.Variant == name }) {
+			return nil, &wire.Error{Code: wire.CodeNoVariant, Message: fmt.Sprintf("no meshctl node is there whose variant is %s, so nobody was asked", printable(name))}
+		}
+	}
 	answers := make([]queueAnswer, len(nodes))
 	ask := func(i int) error {
 		a := &answers[i]
