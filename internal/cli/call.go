@@ -178,8 +178,12 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	return out.finish(res)
 }
 
-// hintJob says of a call for which no variant is there how Redis would have taken it.
+// hintJob says of a job that was not waited for until its end that it may be done all the same, and of a call
+// for which no variant is there how Redis would have taken it.
 func (opts *callOptions) hintJob(err error, sch *schema.Schema) error {
+	if code := wire.CodeOf(err); opts.wait == node.WaitDone && (code == wire.CodeTimeout || code == wire.CodePeerLost) {
+		return &hinted{err, fmt.Sprintf("if the job was stored it is done all the same (meshctl queue ls %s), and only its result is lost; --timeout waits longer", opts.target())}
+	}
 	if opts.cfg.Redis == "" || opts.wait != "" || opts.only != nil || opts.exclude != nil || wire.CodeOf(err) != wire.CodeNoVariant || sch == nil {
 		return err
 	}

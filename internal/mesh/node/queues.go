@@ -173,7 +173,7 @@ func (qs *queues) worksOn(w *waiter) bool {
 func putError(err error) *wire.Error {
 	switch dup := (*queue.DuplicateError)(nil); {
 	case errors.As(err, &dup):
-		return &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this key was accepted before; its result is told only to whoever sent it first", Hint: "--wait stored is content with that; another --key makes it another request"}
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this key was accepted before, and its result is told only to whoever sent it first (--wait stored is content with that)"}
 	case errors.Is(err, queue.ErrFull):
 		return &wire.Error{Code: wire.CodeOverloaded, Message: "the queue is full", Temporary: true, Hint: "send more slowly, or raise max_depth in the schema or --queue-depth"}
 	case errors.Is(err, queue.ErrClosed):
