@@ -102,7 +102,11 @@ func (q *redisQueue) added(a *redisAdd, cmd *redis.Cmd) {
 	}
 	if err != nil {
 		q.refused()
-		a.stored(q.s.failed(err))
+		err = q.s.failed(err)
+		if q.s.maybeDone(err) {
+			err = fmt.Errorf("%w; %w", err, ErrUncertain)
+		}
+		a.stored(err)
 		return
 	}
 	what, _ := answer[0].(string)

@@ -394,6 +394,35 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 }
 
+// Whoever is told that nothing was stored can rely on that: where an answer was lost it is said that nobody knows.
+func TestRedisLostAnswerToAdd(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	q, s := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String()}, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Set(fault.Faults{Down: fault.Line{Blackhole: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(t, q, queue.Item{ID: "b"}); !errors.Is(err, queue.ErrUncertain) || !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("added to a Redis whose answer was lost: %v, want ErrUncertain", err)
+	}
+	await(t, "the store to notice", func() bool { return s.Err() != nil })
+	if err := add(t, q, queue.Item{ID: "c"}); !errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrUncertain) {
+		t.Errorf("added while Redis is known to be away: %v, want ErrUnavailable", err)
+	}
+	c := server.Client()
+	defer c.Close()
+	if n, err := c.XLen(t.Context(), jobsKey(t)).Result(); n != 2 || err != nil {
+		t.Errorf("Redis has %d jobs, %v; want those of which it was not said that they are not stored", n, err)
+	}
+}
+
 // What is asked about a queue while Redis is away is said to be old, and asked again when it is back.
 func TestRedisStatsWhileAway(t *testing.T) {
 	server := redistest.Start(t)
