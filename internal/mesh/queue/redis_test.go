@@ -487,6 +487,72 @@ func TestRedisIsSealed(t *testing.T) {
 	}
 }
 
+// What was sealed with a key that is not there any more can be seen, and removed; it is there when the key is back.
+func TestRedisWithoutTheKey(t *testing.T) {
+	server := redistest.Start(t)
+	sealer := func() queue.Sealer {
+		keys, err := seal.GenerateKeys()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring, err := seal.NewRing([]seal.Keys{keys}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ringSealer{ring}
+	}
+	former := sealer()
+	old, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: former, Name: "old"}, queue.Options{})
+	stop := run(t, old, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("broken") })
+	if err := add(t, old, queue.Item{ID: "dead"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the dead letter", func() bool { return old.Stats().Dead == 1 })
+	stop()
+	again, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: former, Name: "again"}, queue.Options{})
+	for _, id := range []string{"a", "b"} {
+		if err := add(t, again, queue.Item{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: sealer()}, queue.Options{})
+	got := make(chan string, 10)
+	run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i.ID; return nil, nil })
+	if err := add(t, q, queue.Item{ID: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	if id := receive(t, got); id != "c" {
+		t.Errorf("did %s", id)
+	}
+	await(t, "c to be over", func() bool { return q.Stats().Waiting == 2 })
+	sees := func(what string, from func(context.Context, int) ([]queue.Entry, error), want ...string) {
+		t.Helper()
+		entries, err := from(t.Context(), 10)
+		if err != nil || len(entries) != len(want) {
+			t.Errorf("%s: %+v, %v", what, entries, err)
+		}
+		for i, e := range entries {
+			if e.ID != want[i] || !strings.Contains(e.Error, "sealed with another key") {
+				t.Errorf("%s: %+v", what, e)
+			}
+		}
+	}
+	sees("waiting", q.Peek, "a", "b")
+	sees("dead", q.Dead, "dead")
+	if entries, err := again.Peek(t.Context(), 10); err != nil || len(entries) != 2 || entries[0].Error != "" {
+		t.Errorf("with the key: %+v, %v", entries, err)
+	}
+	if n, err := q.Purge(t.Context()); n != 2 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if n, err := q.Bury(t.Context(), "dead"); n != 1 || err != nil {
+		t.Errorf("buried %d, %v", n, err)
+	}
+	if s := q.Stats(); s.Waiting != 0 || s.Dead != 0 {
+		t.Errorf("left: %+v", s)
+	}
+}
+
 type ringSealer struct{ ring *seal.Ring }
 
 func (s ringSealer) Seal(b []byte) (string, error) { return s.ring.Seal(b) }
