@@ -196,7 +196,11 @@ func newCmdKeysRemove(app *App) *cobra.Command {
 		Use:   "remove FINGERPRINT",
 		Short: "Have everybody accept a key no more",
 		Long: `Have every meshctl node, the master and the local keys file accept a key no more. Refused
-for a key that somebody uses for new links, and while links live on it.`,
+for a key that somebody uses for new links, and while links live on it.
+
+What waits in Redis, dead letters too, is sealed with the key that was used when it was
+stored, and cannot be read any more once that is gone: see first that meshctl queue ls and
+meshctl queue dead ls show nothing that is older than meshctl keys use.`,
 	}, "even while links live on the key; they end", runKeysRemove)
 }
 
