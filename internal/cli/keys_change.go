@@ -199,9 +199,9 @@ func newCmdKeysRemove(app *App) *cobra.Command {
 for a key that somebody uses for new links, and while links live on it.
 
 What waits in Redis, dead letters too, is sealed with the key that was used when it was
-stored, and cannot be read any more once that is gone: see first that meshctl queue ls and
-meshctl queue dead ls show nothing that is older than meshctl keys use.`,
-	}, "even while links live on the key; they end", runKeysRemove)
+stored, and nobody can read it without that. Nodes refuse to remove the key of what is in
+their queues there. The queues of workers without a node are not looked at.`,
+	}, "even while links live on the key, which end, and what is sealed with it waits in Redis, which is lost", runKeysRemove)
 }
 
 func runKeysRemove(ctx context.Context, c *keyChange) error {

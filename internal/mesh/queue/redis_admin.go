@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -244,6 +245,66 @@ func (q *redisQueue) history(ctx context.Context, entries []Entry) error {
 		e.Redelivered = again[i].Val()
 		if text, err := q.s.cfg.Sealer.Open(ctx, errs[i].Val()); err == nil && e.Error == "" {
 			e.Error = string(text)
+		}
+	}
+	return nil
+}
+
+// EachSealed gives, queue by queue, what Redis has of items, sealed, until each says that it wants no more. What
+// comes or goes meanwhile may be missing, or come twice.
+func (s *Redis) EachSealed(ctx context.Context, each func(queue, sealed string) (more bool)) error {
+	s.mu.Lock()
+	queues := slices.Collect(maps.Values(s.queues))
+	s.mu.Unlock()
+	for _, q := range queues {
+		more := true
+		see := func(sealed string) bool {
+			more = more && ctx.Err() == nil && each(q.name, sealed)
+			return more
+		}
+		if err := q.eachSealed(ctx, see); err != nil {
+			return s.failed(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (q *redisQueue) eachSealed(ctx context.Context, see func(sealed string) (more bool)) error {
+	for from := "-"; ; {
+		page, err := q.s.client.XRangeN(ctx, q.key("jobs"), from, "+", pageSize).Result()
+		if err != nil {
+			return err
+		}
+		for _, m := range page {
+			if sealed, _ := m.Values["r"].(string); !see(sealed) {
+				return nil
+			}
+			from = "(" + m.ID
+		}
+		if len(page) < pageSize {
+			break
+		}
+	}
+	for _, hash := range []string{"held", "dead-r"} {
+		for cursor := uint64(0); ; {
+			page, next, err := q.s.client.HScan(ctx, q.key(hash), cursor, "", pageSize).Result()
+			if err != nil {
+				return err
+			}
+			for i := 1; i < len(page); i += 2 {
+				if !see(page[i]) {
+					return nil
+				}
+			}
+			if cursor = next; next == 0 {
+				break
+			}
 		}
 	}
 	return nil
