@@ -358,6 +358,25 @@ func TestRedisLease(t *testing.T) {
 	receive(t, ended)
 }
 
+// A request that brought its nodes down as often as it may be tried has that many tries as a dead letter.
+func TestRedisInterruptedTooOften(t *testing.T) {
+	server := redistest.Start(t)
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{Retries: 1})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	if err := c.HSet(t.Context(), strings.TrimSuffix(jobsKey(t), "jobs")+"tries", "a", 2).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { t.Error("tried again"); return nil, nil })
+	await(t, "the dead letter", func() bool { return q.Stats().Dead == 1 })
+	if dead, err := q.Dead(t.Context(), 10); err != nil || len(dead) != 1 || dead[0].Attempt != 2 {
+		t.Errorf("dead letters: %+v, %v", dead, err)
+	}
+}
+
 // Redis away: nothing is accepted, at once; when it is back, work goes on by itself, and what
 // had been accepted is there.
 func TestRedisAwayAndBack(t *testing.T) {
