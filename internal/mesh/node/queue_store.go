@@ -92,7 +92,7 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 	}
 	held, err := s.Held()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read the queues' store: %w", err), s.Close())
+		cfg.Logger.Warn("cannot see whether requests are in the store for commands that are not queued any more", "store", s.Path(), "err", err)
 	}
 	for name, n := range held {
 		if c := own.Commands[name]; c == nil || !c.Queued {

@@ -12,7 +12,13 @@ import (
 
 // Held counts what each queue in the file has, dead letters among it, also of queues that are not open. Those that
 // have nothing are not in it.
-func (s *Embedded) Held() (map[string]int, error) { return held(s.db) }
+func (s *Embedded) Held() (counts map[string]int, err error) {
+	err = guard(func() (err error) {
+		counts, err = held(s.db)
+		return err
+	})
+	return counts, err
+}
 
 // Path is the store's file.
 func (s *Embedded) Path() string { return s.path }

@@ -534,7 +534,7 @@ func TestRedisWithoutTheKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: sealer()}, queue.Options{})
+	q, store := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: sealer()}, queue.Options{})
 	got := make(chan string, 10)
 	run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i.ID; return nil, nil })
 	if err := add(t, q, queue.Item{ID: "c"}); err != nil {
@@ -560,6 +560,19 @@ func TestRedisWithoutTheKey(t *testing.T) {
 	sees("dead", q.Dead, "dead")
 	if entries, err := again.Peek(t.Context(), 10); err != nil || len(entries) != 2 || entries[0].Error != "" {
 		t.Errorf("with the key: %+v, %v", entries, err)
+	}
+	for _, most := range []int{1, 3, 9} {
+		opened, seen := 0, 0
+		err := store.EachSealed(t.Context(), func(_, sealed string) bool {
+			if _, err := former.Open(t.Context(), sealed); err == nil {
+				opened++
+			}
+			seen++
+			return seen < most
+		})
+		if want := min(most, 3); opened != want || seen != want || err != nil {
+			t.Errorf("%d of %d are sealed with the former key, %v; want %d", opened, seen, err, want)
+		}
 	}
 	if n, err := q.Purge(t.Context()); n != 2 || err != nil {
 		t.Errorf("purged %d, %v", n, err)
