@@ -543,12 +543,12 @@ func TestRedisWithoutTheKey(t *testing.T) {
 	if id := receive(t, got); id != "c" {
 		t.Errorf("did %s", id)
 	}
-	await(t, "c to be over", func() bool { return q.Stats().Waiting == 2 })
+	await(t, "c to be over", func() bool { s := q.Stats(); return s.Done == 1 && s.Running == 0 })
 	sees := func(what string, from func(context.Context, int) ([]queue.Entry, error), want ...string) {
 		t.Helper()
 		entries, err := from(t.Context(), 10)
 		if err != nil || len(entries) != len(want) {
-			t.Errorf("%s: %+v, %v", what, entries, err)
+			t.Fatalf("%s: %+v, %v", what, entries, err)
 		}
 		for i, e := range entries {
 			if e.ID != want[i] || !strings.Contains(e.Error, "sealed with another key") {
