@@ -60,8 +60,9 @@ Output, unless -o says otherwise:
 A queued command is stored by the node that takes it. --wait stored ends then; --wait done
 waits for its result. Both leave the job to the node: it is done, and tried again when it
 fails, whether or not the caller is still there. Without --wait the call of a command that
-responds ends with its caller. --key names the job: one whose key was accepted within
-the last 10 minutes is dropped, so that a call can be repeated.
+responds ends with its caller. --key names the job: one whose key its queue has accepted
+within the last 10 minutes is dropped, so that a call can be repeated. Variants share their
+queue in Redis; otherwise each has its own, and --only repeats the call at the same one.
 
 --timeout bounds the whole call: finding a master, linking to nodes and the responses.
 Without it finding a master has 10s, and the rest 3s. Exit code 8 says that no master was
@@ -83,7 +84,7 @@ exit-codes.`,
 	exclude := f.StringSlice("exclude", nil, "`variants` that a broadcast does not go to")
 	expect := f.String("expect", "all", "how many variants of a broadcast have to answer: all, `N` or P%")
 	wait := f.String("wait", "", "`what` to wait for of a queued command: stored or done")
-	f.StringVar(&opts.key, "key", "", "`name` of the job; one that was accepted before is dropped (default: a new one for each call)")
+	f.StringVar(&opts.key, "key", "", "`name` of the job; one that its queue has accepted before is dropped (default: a new one for each call)")
 	output := addFormat(cmd, "how to print the result", "", formatJSON, formatYAML, formatRaw, formatTable)
 	cmd.ValidArgsFunction = completeTarget(app, 0)
 	for _, flag := range []string{"only", "exclude"} {
@@ -178,8 +179,12 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	return out.finish(res)
 }
 
-// hintJob says of a call for which no variant is there how Redis would have taken it.
+// hintJob says of a job that was not waited for until its end that it may be done all the same, and of a call
+// for which no variant is there how Redis would have taken it.
 func (opts *callOptions) hintJob(err error, sch *schema.Schema) error {
+	if code := wire.CodeOf(err); opts.wait == node.WaitDone && (code == wire.CodeTimeout || code == wire.CodePeerLost) {
+		return &hinted{err, fmt.Sprintf("if the job was stored it is done all the same (meshctl queue ls %s), and only its result is lost; --timeout waits longer", opts.target())}
+	}
 	if opts.cfg.Redis == "" || opts.wait != "" || opts.only != nil || opts.exclude != nil || wire.CodeOf(err) != wire.CodeNoVariant || sch == nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func exitCodes() []exitCode {
 		{exitDenied, []wire.Code{wire.CodeDenied}, "the schema does not allow it"},
 		{exitTimeout, []wire.Code{wire.CodeTimeout}, "no response in time"},
 		{exitHandler, []wire.Code{wire.CodeHandlerError}, "the command ran and failed"},
-		{exitPartial, []wire.Code{codePartial}, "fewer variants of a broadcast answered than --expect asks for; where all failed for one reason, that reason's exit code"},
+		{exitPartial, []wire.Code{codePartial}, "fewer variants of a broadcast answered than --expect asks for, or not every node could do what a queue command asks; where all failed for one reason, that reason's exit code"},
 		{exitConnect, []wire.Code{wire.CodeUnreachable, wire.CodeKeyMismatch}, "cannot connect, or the keys do not match"},
 		{exitInterrupted, []wire.Code{codeInterrupted}, "interrupted by Ctrl-C or SIGTERM; serve-master and join end with 0 unless they are interrupted twice"},
 	}

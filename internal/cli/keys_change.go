@@ -196,8 +196,12 @@ func newCmdKeysRemove(app *App) *cobra.Command {
 		Use:   "remove FINGERPRINT",
 		Short: "Have everybody accept a key no more",
 		Long: `Have every meshctl node, the master and the local keys file accept a key no more. Refused
-for a key that somebody uses for new links, and while links live on it.`,
-	}, "even while links live on the key; they end", runKeysRemove)
+for a key that somebody uses for new links, and while links live on it.
+
+What waits in Redis, dead letters too, is sealed with the key that was used when it was
+stored, and nobody can read it without that. Nodes refuse to remove the key of what is in
+their queues there. The queues of workers without a node are not looked at.`,
+	}, "even while links live on the key, which end, and what is sealed with it waits in Redis, which is lost", runKeysRemove)
 }
 
 func runKeysRemove(ctx context.Context, c *keyChange) error {

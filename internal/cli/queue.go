@@ -107,6 +107,11 @@ func (opts *queueOptions) each(ctx context.Context, op *node.Operator, r wire.Qu
 	if len(nodes) == 0 {
 		return nil, &wire.Error{Code: wire.CodeNoVariant, Message: "no meshctl node is there whose queues are meant"}
 	}
+	for _, name := range opts.only {
+		if !slices.ContainsFunc(nodes, func(n wire.NodeInfo) bool { return n.Variant == name }) {
+			return nil, &wire.Error{Code: wire.CodeNoVariant, Message: fmt.Sprintf("no meshctl node is there whose variant is %s, so nobody was asked", printable(name))}
+		}
+	}
 	answers := make([]queueAnswer, len(nodes))
 	ask := func(i int) error {
 		a := &answers[i]
@@ -227,12 +232,13 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 			"a command is queued with queued: true in the schema; " + queuesHint(opts.worker),
 		}
 	}
+	verdict := opts.tell(map[string]any{"queues": rows}, partly(answers))
 	if opts.output != formatTable {
-		return writeValue(opts.app.Out, map[string]any{"queues": rows}, opts.output)
+		return verdict
 	}
 	if len(rows) == 0 {
 		opts.app.notice("there are no queues; a command is queued with queued: true in the schema")
-		return nil
+		return verdict
 	}
 	table := make([][]string, len(rows))
 	for i, r := range rows {
@@ -249,7 +255,10 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 			strconv.FormatUint(r.Retries, 10), strconv.Itoa(r.Dead),
 		}
 	}
-	return writeTable(opts.app.Out, []string{"QUEUE", "VARIANT", "STORE", "STATE", "WAITING", "RUNNING", "OLDEST", "DONE", "RETRIES", "DEAD"}, table)
+	if err := writeTable(opts.app.Out, []string{"QUEUE", "VARIANT", "STORE", "STATE", "WAITING", "RUNNING", "OLDEST", "DONE", "RETRIES", "DEAD"}, table); err != nil {
+		return err
+	}
+	return verdict
 }
 
 func newCmdQueuePeek(app *App) *cobra.Command {
@@ -290,12 +299,13 @@ func runQueueEntries(ctx context.Context, opts *queueOptions, op string) error {
 			}
 		}
 	}
+	verdict := opts.tell(map[string]any{"requests": rows}, partly(answers))
 	if opts.output != formatTable {
-		return writeValue(opts.app.Out, map[string]any{"requests": rows}, opts.output)
+		return verdict
 	}
 	if len(rows) == 0 {
 		opts.app.notice("there is none")
-		return nil
+		return verdict
 	}
 	table := make([][]string, len(rows))
 	for i, r := range rows {
@@ -305,5 +315,8 @@ func runQueueEntries(ctx context.Context, opts *queueOptions, op string) error {
 		}
 		table[i] = []string{r.Variant, r.ID, r.State, at.Format(time.RFC3339), r.Caller, strconv.Itoa(r.Attempts), strconv.Itoa(r.Bytes), r.QueueEntry.Error, string(r.Payload)}
 	}
-	return writeTable(opts.app.Out, []string{"VARIANT", "ID", "STATE", "SINCE", "CALLER", "TRIES", "BYTES", "ERROR", "PAYLOAD"}, table)
+	if err := writeTable(opts.app.Out, []string{"VARIANT", "ID", "STATE", "SINCE", "CALLER", "TRIES", "BYTES", "ERROR", "PAYLOAD"}, table); err != nil {
+		return err
+	}
+	return verdict
 }

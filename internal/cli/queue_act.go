@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/meshctl/meshctl/internal/mesh/queue"
@@ -73,6 +74,8 @@ func runQueueDead(ctx context.Context, opts *queueOptions, op, done string) erro
 	if opts.all == (len(opts.ids) > 0) {
 		return usagef("meshctl queue dead ls shows the ids", "name dead letters by their ids, or give --all")
 	}
+	slices.Sort(opts.ids)
+	opts.ids = slices.Compact(opts.ids)
 	return opts.act(ctx, wire.QueueRequest{Op: op, IDs: opts.ids, All: opts.all}, done)
 }
 
@@ -88,30 +91,51 @@ func (opts *queueOptions) act(ctx context.Context, r wire.QueueRequest, done str
 		Count   int         `json:"count"`
 		Error   *wire.Error `json:"error,omitempty"`
 	}
-	rows, total, bad := []row{}, 0, false
+	rows, total := []row{}, 0
 	for _, a := range answers {
 		line := row{Worker: a.Worker, Variant: a.Variant, Error: a.Error}
 		if a.QueueReply != nil {
 			line.Count = a.Count
 		}
 		total += line.Count
-		bad = bad || a.Error != nil
 		rows = append(rows, line)
 	}
-	if opts.output != formatTable {
-		if err := writeValue(opts.app.Out, map[string]any{"count": total, "nodes": rows}, opts.output); err != nil {
-			return err
-		}
-	} else {
+	verdict := partly(answers)
+	switch missing := len(opts.ids) - total; {
+	case verdict != nil || missing <= 0:
+	case total == 0:
+		verdict = &reported{code: codeFailure, message: "no node has such a dead letter (meshctl queue dead ls shows them)"}
+	default:
+		verdict = &reported{code: codeFailure, message: fmt.Sprintf("%d of the %d that were named are no dead letters (meshctl queue dead ls shows them)", missing, len(opts.ids))}
+	}
+	if opts.output == formatTable {
 		opts.app.notice("%d %s", total, done)
 	}
-	switch {
-	case bad:
+	return opts.tell(map[string]any{"count": total, "nodes": rows}, verdict)
+}
+
+// partly is the verdict where some nodes could not do what they were asked for.
+func partly(answers []queueAnswer) *reported {
+	if slices.ContainsFunc(answers, func(a queueAnswer) bool { return a.Error != nil }) {
 		return &reported{code: codePartial, message: "not every node could do it"}
-	case len(opts.ids) > 0 && total == 0:
-		return &reported{code: codeFailure, message: "no node has such a dead letter (meshctl queue dead ls shows them)"}
 	}
 	return nil
+}
+
+// tell prints what was done, but in a table, and gives the verdict, which JSON and YAML have too.
+func (opts *queueOptions) tell(value map[string]any, verdict *reported) error {
+	if verdict != nil {
+		value["error"] = classify(verdict)
+	}
+	if opts.output != formatTable {
+		if err := writeValue(opts.app.Out, value, opts.output); err != nil {
+			return err
+		}
+	}
+	if verdict == nil {
+		return nil // no *reported in an error
+	}
+	return verdict
 }
 
 func newCmdQueueDrain(app *App) *cobra.Command {
@@ -153,15 +177,19 @@ func runQueueDrain(ctx context.Context, opts *queueOptions) error {
 			return err
 		}
 	}
-	if opts.output != formatTable {
-		return writeValue(opts.app.Out, map[string]any{"closed": !opts.resume, "left": left}, opts.output)
+	value := map[string]any{"closed": !opts.resume}
+	if !opts.resume {
+		value["left"] = left
 	}
-	if opts.resume {
+	verdict := partly(answers)
+	switch {
+	case opts.output != formatTable || verdict != nil:
+	case opts.resume:
 		opts.app.notice("the queue takes requests again")
-	} else {
+	default:
 		opts.app.notice("the queue is empty and takes no more requests; --resume opens it again")
 	}
-	return nil
+	return opts.tell(value, verdict)
 }
 
 // awaitEmpty asks again and again what is left, until nothing is or the time is over.
@@ -172,7 +200,7 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 		if err != nil {
 			return 0, err
 		}
-		left, unknown := 0, ""
+		left, shared, unknown := 0, 0, ""
 		for _, a := range answers {
 			if a.Error != nil {
 				return 0, a.Error
@@ -182,12 +210,18 @@ func (opts *queueOptions) awaitEmpty(ctx context.Context, ask func(context.Conte
 				return 0, fmt.Errorf("read the queues of %s/%s: %w", a.Worker, a.Variant, err)
 			}
 			for _, s := range all {
-				if s.Command == opts.command {
-					left += s.Waiting + s.Running
-					unknown = cmp.Or(unknown, s.Error) // what it says is old
+				if s.Command != opts.command {
+					continue
 				}
+				if has := s.Waiting + s.Running; s.Shared {
+					shared = max(shared, has) // each tells of the same requests
+				} else {
+					left += has
+				}
+				unknown = cmp.Or(unknown, s.Error) // what it says is old
 			}
 		}
+		left += shared
 		if left == 0 && unknown == "" {
 			return 0, nil
 		}

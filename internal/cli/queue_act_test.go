@@ -33,3 +33,20 @@ func TestDrainAwaitsWhatIsKnown(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 }
+
+// What all variants share is counted once, what each has of its own as often as there are nodes.
+func TestDrainCountsWhatIsSharedOnce(t *testing.T) {
+	ask := func(shared bool) func(context.Context) ([]queueAnswer, error) {
+		return func(context.Context) ([]queueAnswer, error) {
+			text, err := json.Marshal([]queue.Stats{{Command: "send", Shared: shared, Waiting: 11, Running: 1}})
+			a := queueAnswer{Worker: "mailer", QueueReply: &wire.QueueReply{Queues: text}}
+			return []queueAnswer{a, a}, err
+		}
+	}
+	opts := &queueOptions{cfg: &config.Config{Timeout: time.Nanosecond}, command: "send"}
+	for shared, want := range map[bool]int{true: 12, false: 24} {
+		if left, err := opts.awaitEmpty(t.Context(), ask(shared)); left != want || wire.CodeOf(err) != wire.CodeTimeout {
+			t.Errorf("shared %v: %d left, %v; want %d", shared, left, err, want)
+		}
+	}
+}

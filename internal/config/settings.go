@@ -220,7 +220,7 @@ func Settings() []Setting {
 		{Key: "mesh", Kind: KindString, Default: "mesh", Commands: []string{CmdServeMaster, CmdJoin, CmdCall}, Check: checkMeshName,
 			Usage: "`name` of the mesh in Redis; meshes with different names share nothing"},
 		{Key: "queue-lease", Kind: KindDuration, Default: "15s", Min: int64(time.Second), Max: int64(time.Hour), Commands: []string{CmdJoin},
-			Usage: "`time` after which what a lost node was working on is taken over, with redis; work that takes longer is safe"},
+			Usage: "`time` after which what a lost node was working on is taken over, with redis; work that takes longer is safe where all variants have the same"},
 		{Key: "data-dir", Kind: KindPath, Commands: []string{CmdJoin}, Example: "/var/lib/meshctl/worker-1",
 			Usage: "`folder` of this node alone, for its embedded queues; default: one by worker and variant in the user's state folder"},
 		{Key: "max-in-flight", Kind: KindInt, Default: "4096", Min: 1, Max: maxCount, Commands: []string{CmdJoin},

@@ -36,7 +36,12 @@ func queueColumns() []screen.Column[inspect.Queue] {
 			return screen.Cell{Text: mark, Style: st}
 		}},
 		{Title: "QUEUE", Width: 26, Min: 14, Flex: true, Max: 48,
-			Cell: func(t *screen.Theme, q *row) screen.Cell { return screen.Cell{Text: q.Command, Style: t.Title} },
+			Cell: func(t *screen.Theme, q *row) screen.Cell {
+				if q.State != "" {
+					return screen.Cell{Text: q.Command + " " + q.State, Style: t.Bad}
+				}
+				return screen.Cell{Text: q.Command, Style: t.Title}
+			},
 			Less: func(a, b *row) int { return natural(a.Command, b.Command) }},
 		{Title: "NODE", Width: 24, Min: 12, Flex: true, Max: 40,
 			Cell: func(t *screen.Theme, q *row) screen.Cell { return screen.Cell{Text: q.Node, Style: t.Muted} },
@@ -64,7 +69,7 @@ func queueColumns() []screen.Column[inspect.Queue] {
 // queueMark gives the symbol and style of a queue's state.
 func queueMark(t *screen.Theme, q *inspect.Queue) (string, screen.Style) {
 	switch {
-	case q.Dead > 0:
+	case q.Dead > 0 || q.State == inspect.QueueUnavailable:
 		return "✖", t.Bad
 	case q.Depth > 0:
 		return "◌", t.Info

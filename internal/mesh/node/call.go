@@ -141,8 +141,9 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 		return nil, failure
 	}
 	responds := opts.Wait == WaitDone || opts.Wait == "" && cmd.Responds
-	if !responds {
-		// Nobody would tell: whoever receives it can only drop it.
+	stores := sel.IsZero() && c.outbox.takes(cmd, meta)
+	if !responds || stores {
+		// Nobody would tell: whoever receives it can only drop it, or no link looks at it.
 		if err := (&wire.Command{Name: cmd.Name, Payload: payload}).Check(); err != nil {
 			return nil, err
 		}
@@ -158,7 +159,7 @@ func (c *core) call(ctx context.Context, name string, payload json.RawMessage, o
 		to.budget.Called()
 	}
 	switch {
-	case sel.IsZero() && c.outbox.takes(cmd, meta):
+	case stores:
 		err = c.viaRedis(ctx, &a)
 	case cmd.Delivery == schema.Broadcast:
 		err = c.broadcast(ctx, &a, sel, r)

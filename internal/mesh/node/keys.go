@@ -228,9 +228,16 @@ func (n *Node) obey(l link.Link, msg wire.Message) {
 		n.log.Warn("ignored an order about keys that did not come over a native link")
 		return
 	}
+	order, err := wire.DecodeKeyOrder(cmd.Payload)
+	if err != nil || !n.obeyLater(l, cmd, order) {
+		n.carryOut(l, cmd, order, err)
+	}
+}
+
+// carryOut carries out an order about keys unless there is an error already, and answers it.
+func (n *Node) carryOut(l link.Link, cmd wire.Command, order wire.KeyOrder, err error) {
 	answer := wire.Response{UID: cmd.UID, Number: cmd.Number, Name: cmd.Name}
 	var doomed []link.Link
-	order, err := wire.DecodeKeyOrder(cmd.Payload)
 	if err == nil {
 		links := []link.Link{l}
 		for _, x := range n.peers.links() {

@@ -38,10 +38,18 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Redis != "" || !queued || cfg.Queue != QueueEmbedded {
+		tellHeld(cfg)
+	}
 	switch {
 	case cfg.Redis != "":
 		if cfg.Variant == "" {
 			cfg.Variant = drawVariant()
+			for _, c := range own.Commands {
+				if c.Queued && c.Delivery == schema.Broadcast {
+					cfg.Logger.Warn("a broadcast command's queue in Redis belongs to its variant, and this one's name is drawn anew at each start: what waits when the node ends is not found again; give it a --variant", "command", c.Name, "variant", cfg.Variant)
+				}
+			}
 		}
 		s, err := openRedis(context.Background(), cfg)
 		if err != nil {
@@ -82,8 +90,50 @@ func openStore(cfg *Config, own *schema.Worker) (queue.Store, error) {
 			return nil, errors.Join(fmt.Errorf("write the queues' store: %w", err), s.Close())
 		}
 	}
+	held, err := s.Held()
+	if err != nil {
+		cfg.Logger.Warn("cannot see whether requests are in the store for commands that are not queued any more", "store", s.Path(), "err", err)
+	}
+	for name, n := range held {
+		if c := own.Commands[name]; c == nil || !c.Queued {
+			cfg.Logger.Error("requests are in the store for a command that is not queued in the schema any more: they are kept and not done", "command", name, "count", n, "store", s.Path())
+		}
+	}
 	return s, nil
 }
+
+// tellHeld says what is left in the files that this node used if its queues were in one.
+func tellHeld(cfg *Config) {
+	dirs := []string{cfg.DataDir}
+	switch workers := filepath.Join(cfg.StateDir, folder(cfg.Worker)); {
+	case cfg.DataDir != "":
+	case cfg.StateDir == "":
+		return
+	case cfg.Variant != "":
+		dirs[0] = filepath.Join(workers, folder(cfg.Variant))
+	default:
+		marks, err := filepath.Glob(filepath.Join(workers, "*", mark))
+		if err != nil {
+			return // a bad pattern
+		}
+		dirs = marks
+		for i := range dirs {
+			dirs[i] = filepath.Dir(dirs[i])
+		}
+	}
+	for _, dir := range dirs {
+		held, err := queue.HeldIn(dir)
+		if err != nil && !errors.Is(err, queue.ErrLocked) {
+			cfg.Logger.Warn("cannot see whether requests are left in a store that is not used", "folder", dir, "err", err)
+		}
+		for name, n := range held {
+			cfg.Logger.Error("requests are left in a store that is not used: they are kept and not done", "command", name, "count", n, "folder", dir)
+		}
+	}
+}
+
+// mark is a file in the folder of a node whose variant was drawn: the next one without a variant may take it.
+const mark = "drawn"
 
 // openEmbedded opens the store of cfg.DataDir or, without that, one below cfg.StateDir: that
 // of the variant, or of one whose name was drawn, that nobody uses now.
@@ -96,28 +146,39 @@ func openEmbedded(cfg *Config) (*queue.Embedded, error) {
 	}
 	workers := filepath.Join(cfg.StateDir, folder(cfg.Worker))
 	if cfg.Variant == "" {
-		left, err := filepath.Glob(filepath.Join(workers, "*", "drawn"))
+		left, err := filepath.Glob(filepath.Join(workers, "*", mark))
 		if err != nil {
 			return nil, fmt.Errorf("look for queues that were left behind: %w", err)
 		}
-		for _, mark := range left {
-			s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: filepath.Dir(mark), NoWait: true, Logger: cfg.Logger})
+		for _, m := range left {
+			s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: filepath.Dir(m), NoWait: true, Logger: cfg.Logger})
 			if errors.Is(err, queue.ErrLocked) {
 				continue
 			}
 			return s, err
 		}
-		dir := filepath.Join(workers, folder(drawVariant()))
+		variant := drawVariant()
+		dir := filepath.Join(workers, folder(variant))
 		s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: dir, Logger: cfg.Logger})
 		if err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, "drawn"), nil, 0o600); err != nil {
+		// The folder is named like its variant, so that --variant finds it, too.
+		err = errors.Join(s.Set(noteVariant, variant), s.Set(noteDrawn, "true"), os.WriteFile(filepath.Join(dir, mark), nil, 0o600))
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("mark the data directory: %w", err), s.Close())
 		}
 		return s, nil
 	}
-	return queue.OpenEmbedded(queue.EmbeddedConfig{Dir: filepath.Join(workers, folder(cfg.Variant)), Logger: cfg.Logger})
+	dir := filepath.Join(workers, folder(cfg.Variant))
+	s, err := queue.OpenEmbedded(queue.EmbeddedConfig{Dir: dir, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(filepath.Join(dir, mark)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("mark the data directory: %w", err), s.Close())
+	}
+	return s, nil
 }
 
 // folder is a name as that of a folder: it cannot lead out of where it stands.

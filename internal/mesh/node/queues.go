@@ -173,11 +173,13 @@ func (qs *queues) worksOn(w *waiter) bool {
 func putError(err error) *wire.Error {
 	switch dup := (*queue.DuplicateError)(nil); {
 	case errors.As(err, &dup):
-		return &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this key was accepted before; its result is told only to whoever sent it first", Hint: "--wait stored is content with that; another --key makes it another request"}
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "a request with this key was accepted before, and its result is told only to whoever sent it first (--wait stored is content with that)"}
 	case errors.Is(err, queue.ErrFull):
 		return &wire.Error{Code: wire.CodeOverloaded, Message: "the queue is full", Temporary: true, Hint: "send more slowly, or raise max_depth in the schema or --queue-depth"}
 	case errors.Is(err, queue.ErrClosed):
 		return &wire.Error{Code: wire.CodeNoVariant, Message: "the queue takes no more requests: the node is leaving, or the queue is drained (meshctl queue drain --resume opens it)", Temporary: true}
+	case errors.Is(err, queue.ErrUncertain):
+		return &wire.Error{Code: wire.CodeUnavailable, Message: "nobody knows whether the request was stored; with the same key it can be sent again (call --key): " + err.Error(), Hint: "try again when the node's /readyz says that it is ready"}
 	case errors.Is(err, queue.ErrUnavailable):
 		return &wire.Error{Code: wire.CodeUnavailable, Message: "the request cannot be stored, so it was not accepted: " + err.Error(), Hint: "try again when the node's /readyz says that it is ready"}
 	}

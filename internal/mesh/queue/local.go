@@ -295,7 +295,10 @@ func (q *local) serve(ctx context.Context, work Work) {
 			continue
 		}
 		if item.Attempt > q.o.Retries+1 && !item.Once {
-			q.finish(ctx, e, nil, errors.New(cmp.Or(e.state.Error, errInterrupted)))
+			q.mu.Lock()
+			e.state.Attempts-- // it is not begun
+			q.mu.Unlock()
+			q.finish(context.WithoutCancel(ctx), e, nil, errors.New(cmp.Or(e.state.Error, errInterrupted)))
 			continue
 		}
 		result, err := do(ctx, item, work)

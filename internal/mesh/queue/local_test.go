@@ -104,3 +104,18 @@ func TestUnreadableItem(t *testing.T) {
 		}
 	})
 }
+
+// A request that brought its node down as often as it may be tried has that many tries as a dead letter.
+func TestInterruptedTooOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newLocal("embedded", Options{Retries: 1}, nil)
+		q.restore(1, Item{ID: "a"}, 0, state{Attempts: 2, Begun: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go q.Run(ctx, func(context.Context, Item) (json.RawMessage, error) { t.Error("tried again"); return nil, nil })
+		synctest.Wait()
+		if dead, err := q.Dead(ctx, 10); err != nil || len(dead) != 1 || dead[0].Attempt != 2 || dead[0].Error != errInterrupted {
+			t.Errorf("dead letters: %+v, %v", dead, err)
+		}
+	})
+}

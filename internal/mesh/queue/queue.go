@@ -24,8 +24,11 @@ var (
 	// ErrPurged says that an operator removed the item before its turn came. It is a *wire.Error.
 	ErrPurged error = &wire.Error{Code: wire.CodeCanceled, Message: "the request was removed from its queue (meshctl queue purge) before its turn came"}
 	// ErrUnavailable says that the store cannot be used at present. The item was
-	// not accepted; it may be there all the same when the store was lost in that moment.
+	// not accepted.
 	ErrUnavailable = errors.New("queue store unavailable")
+	// ErrUncertain says, beside ErrUnavailable, that the store was lost in that moment: the item may be there all
+	// the same.
+	ErrUncertain = errors.New("it did not say whether it stored the request")
 	// ErrExpired is why an item was dropped whose deadline had passed.
 	ErrExpired = errors.New("deadline passed in the queue")
 	// ErrLocked says that another process uses the data directory.
@@ -155,7 +158,7 @@ type Queue interface {
 	// Add gives item its place in the order and returns without waiting. stored is called
 	// once, perhaps before Add returns, and must not block: with nil when the item
 	// is as safe as this store makes it, else with why it was not accepted: ErrFull, ErrClosed,
-	// ErrUnavailable or a *DuplicateError, all perhaps wrapped.
+	// ErrUnavailable, perhaps with ErrUncertain, or a *DuplicateError, all perhaps wrapped.
 	Add(item Item, stored func(error))
 
 	// Run gives items to work in the order of Add, Options.Workers at once, until ctx ends.

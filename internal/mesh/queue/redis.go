@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -211,6 +212,15 @@ func (s *Redis) failed(err error) error {
 		s.note(err)
 	}
 	return fmt.Errorf("%w: redis: %w", ErrUnavailable, err)
+}
+
+// maybeDone tells whether an exchange that failed may have changed something all the same.
+func (s *Redis) maybeDone(err error) bool {
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+		_, cluster := s.client.(*redis.ClusterClient) // which may have sent it elsewhere before
+		return cluster
+	}
+	return !errors.As(err, new(redis.Error))
 }
 
 // send sends items, as many as there are at a time.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,17 +96,13 @@ func entryTime(entry string) time.Time {
 
 // Peek gives the first items: those being worked on, those that wait, those that are delayed.
 func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
-	var out []Entry
-	pending, err := q.s.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: q.key("jobs"), Group: redisGroup, Start: "-", End: "+", Count: int64(limit)}).Result()
-	if err != nil && !isNoGroup(err) {
-		return nil, q.s.failed(err)
+	given, err := q.given(ctx, limit)
+	if err != nil {
+		return nil, err
 	}
-	for _, p := range pending {
-		m, err := q.s.client.XRange(ctx, q.key("jobs"), p.ID, p.ID).Result()
-		if err != nil {
-			return nil, q.s.failed(err)
-		}
-		out = q.show(ctx, out, m, StateRunning)
+	out, err := q.show(ctx, given, StateRunning)
+	if err != nil {
+		return nil, err
 	}
 	from, err := q.waitingFrom(ctx)
 	if err != nil {
@@ -115,7 +113,11 @@ func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
 		if err != nil {
 			return nil, q.s.failed(err)
 		}
-		out = q.show(ctx, out, m, StateWaiting)
+		waiting, err := q.show(ctx, m, StateWaiting)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, waiting...)
 	}
 	if len(out) < limit {
 		later, err := q.byTime(ctx, "later", "held", limit-len(out), func(e *Entry, due time.Time) { e.State, e.Due = StateDelayed, due })
@@ -127,21 +129,57 @@ func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
 	return out, nil
 }
 
+// given are the first entries that somebody was given to work on.
+func (q *redisQueue) given(ctx context.Context, limit int) ([]redis.XMessage, error) {
+	pending, err := q.s.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: q.key("jobs"), Group: redisGroup, Start: "-", End: "+", Count: int64(limit)}).Result()
+	if err != nil {
+		if isNoGroup(err) {
+			return nil, nil
+		}
+		return nil, q.s.failed(err)
+	}
+	pipe := q.s.client.Pipeline()
+	found := make([]*redis.XMessageSliceCmd, len(pending))
+	for i, p := range pending {
+		found[i] = pipe.XRange(ctx, q.key("jobs"), p.ID, p.ID)
+	}
+	if err := q.exec(ctx, pipe); err != nil {
+		return nil, err
+	}
+	var out []redis.XMessage
+	for _, f := range found {
+		out = append(out, f.Val()...)
+	}
+	return out, nil
+}
+
 // byTime gives the first entries of a set that is sorted by a time, which mark notes.
 func (q *redisQueue) byTime(ctx context.Context, set, kind string, limit int, mark func(*Entry, time.Time)) ([]Entry, error) {
 	ids, err := q.s.client.ZRangeWithScores(ctx, q.key(set), 0, int64(limit)-1).Result()
 	if err != nil {
 		return nil, q.s.failed(err)
 	}
-	var out []Entry
-	for _, z := range ids {
+	pipe := q.s.client.Pipeline()
+	records := make([]*redis.StringCmd, len(ids))
+	for i, z := range ids {
 		id, _ := z.Member.(string)
-		if e, ok := q.entry(ctx, id, kind); ok {
-			mark(&e, time.UnixMilli(int64(z.Score)))
-			out = append(out, e)
-		}
+		records[i] = pipe.HGet(ctx, q.key(kind), id)
 	}
-	return out, nil
+	if err := q.exec(ctx, pipe); err != nil {
+		return nil, err
+	}
+	var out []Entry
+	for i, z := range ids {
+		sealed, err := records[i].Result()
+		if err != nil {
+			continue // gone in the meantime
+		}
+		id, _ := z.Member.(string)
+		e := q.entry(ctx, id, sealed)
+		mark(&e, time.UnixMilli(int64(z.Score)))
+		out = append(out, e)
+	}
+	return out, q.history(ctx, out)
 }
 
 func isNoGroup(err error) bool { return strings.HasPrefix(err.Error(), "NOGROUP") }
@@ -163,45 +201,115 @@ func (q *redisQueue) waitingFrom(ctx context.Context) (string, error) {
 	return "-", nil
 }
 
-// show adds entries of the stream.
-func (q *redisQueue) show(ctx context.Context, out []Entry, messages []redis.XMessage, state string) []Entry {
-	for _, m := range messages {
+// show makes entries of those in the stream.
+func (q *redisQueue) show(ctx context.Context, messages []redis.XMessage, state string) ([]Entry, error) {
+	out := make([]Entry, len(messages))
+	for i, m := range messages {
+		id, _ := m.Values["id"].(string)
 		sealed, _ := m.Values["r"].(string)
-		item, err := q.s.open(ctx, sealed)
-		if err != nil {
-			continue
+		out[i] = q.entry(ctx, id, sealed)
+		if out[i].State = state; out[i].Enqueued.IsZero() {
+			out[i].Enqueued = entryTime(m.ID)
 		}
-		e := Entry{Item: item, State: state}
-		q.history(ctx, &e)
-		out = append(out, e)
 	}
-	return out
+	return out, q.history(ctx, out)
 }
 
-// entry reads an item that is not in the stream.
-func (q *redisQueue) entry(ctx context.Context, id, hash string) (Entry, bool) {
-	sealed, err := q.s.client.HGet(ctx, q.key(hash), id).Result()
-	if err != nil {
-		return Entry{}, false
-	}
+// entry opens an item. Of one that cannot be opened it has the id, and why.
+func (q *redisQueue) entry(ctx context.Context, id, sealed string) Entry {
 	item, err := q.s.open(ctx, sealed)
 	if err != nil {
-		return Entry{}, false
+		return Entry{Item: Item{ID: id}, Error: "it cannot be read: " + err.Error()}
 	}
-	e := Entry{Item: item}
-	q.history(ctx, &e)
-	return e, true
+	return Entry{Item: item}
 }
 
-// history adds what is known of an item's tries.
-func (q *redisQueue) history(ctx context.Context, e *Entry) {
-	e.Attempt, _ = q.s.client.HGet(ctx, q.key("tries"), e.ID).Int()
-	e.Redelivered, _ = q.s.client.SIsMember(ctx, q.key("again"), e.ID).Result()
-	if sealed, err := q.s.client.HGet(ctx, q.key("err"), e.ID).Result(); err == nil {
-		if text, err := q.s.cfg.Sealer.Open(ctx, sealed); err == nil {
+// history adds what is known of the items' tries.
+func (q *redisQueue) history(ctx context.Context, entries []Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err // some may not have been opened for that alone
+	}
+	pipe := q.s.client.Pipeline()
+	tries := make([]*redis.StringCmd, len(entries))
+	again := make([]*redis.BoolCmd, len(entries))
+	errs := make([]*redis.StringCmd, len(entries))
+	for i, e := range entries {
+		tries[i] = pipe.HGet(ctx, q.key("tries"), e.ID)
+		again[i] = pipe.SIsMember(ctx, q.key("again"), e.ID)
+		errs[i] = pipe.HGet(ctx, q.key("err"), e.ID)
+	}
+	if err := q.exec(ctx, pipe); err != nil {
+		return err
+	}
+	for i := range entries {
+		e := &entries[i]
+		e.Attempt, _ = tries[i].Int()
+		e.Redelivered = again[i].Val()
+		if text, err := q.s.cfg.Sealer.Open(ctx, errs[i].Val()); err == nil && e.Error == "" {
 			e.Error = string(text)
 		}
 	}
+	return nil
+}
+
+// EachSealed gives, queue by queue, what Redis has of items, sealed, until each says that it wants no more. What
+// comes or goes meanwhile may be missing, or come twice.
+func (s *Redis) EachSealed(ctx context.Context, each func(queue, sealed string) (more bool)) error {
+	s.mu.Lock()
+	queues := slices.Collect(maps.Values(s.queues))
+	s.mu.Unlock()
+	for _, q := range queues {
+		more := true
+		see := func(sealed string) bool {
+			more = more && ctx.Err() == nil && each(q.name, sealed)
+			return more
+		}
+		if err := q.eachSealed(ctx, see); err != nil {
+			return s.failed(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (q *redisQueue) eachSealed(ctx context.Context, see func(sealed string) (more bool)) error {
+	for from := "-"; ; {
+		page, err := q.s.client.XRangeN(ctx, q.key("jobs"), from, "+", pageSize).Result()
+		if err != nil {
+			return err
+		}
+		for _, m := range page {
+			if sealed, _ := m.Values["r"].(string); !see(sealed) {
+				return nil
+			}
+			from = "(" + m.ID
+		}
+		if len(page) < pageSize {
+			break
+		}
+	}
+	for _, hash := range []string{"held", "dead-r"} {
+		for cursor := uint64(0); ; {
+			page, next, err := q.s.client.HScan(ctx, q.key(hash), cursor, "", pageSize).Result()
+			if err != nil {
+				return err
+			}
+			for i := 1; i < len(page); i += 2 {
+				if !see(page[i]) {
+					return nil
+				}
+			}
+			if cursor = next; next == 0 {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // Dead gives the oldest dead letters.
@@ -228,12 +336,15 @@ func (q *redisQueue) fromDead(ctx context.Context, ids []string, what string) (n
 				return n, q.s.failed(err)
 			}
 		}
-		for _, id := range ids {
-			done, err := q.eval(ctx, deadScript, q.keys("jobs", "at", "tries", "again", "err", "dead", "dead-r"), id, what).Int()
-			if err != nil {
-				return n, q.s.failed(err)
+		for page := range slices.Chunk(ids, pageSize) {
+			answers, err := q.evalEach(ctx, deadScript, q.keys("jobs", "at", "tries", "again", "err", "dead", "dead-r"), page, func(id string) []any { return []any{id, what} })
+			for _, a := range answers {
+				done, _ := a.Int()
+				n += done
 			}
-			n += done
+			if err != nil {
+				return n, err
+			}
 		}
 		if !all || len(ids) == 0 {
 			return n, nil
@@ -241,8 +352,30 @@ func (q *redisQueue) fromDead(ctx context.Context, ids []string, what string) (n
 	}
 }
 
-// Purge removes all items that wait.
+// evalEach runs a script for each of the ids, at once.
+func (q *redisQueue) evalEach(ctx context.Context, script *redis.Script, keys, ids []string, args func(id string) []any) ([]*redis.Cmd, error) {
+	pipe := q.s.client.Pipeline()
+	answers := make([]*redis.Cmd, len(ids))
+	for i, id := range ids {
+		answers[i] = script.Eval(ctx, pipe, keys, args(id)...)
+	}
+	return answers, q.exec(ctx, pipe)
+}
+
+// exec sends what a pipeline has. That something is not there is no error.
+func (q *redisQueue) exec(ctx context.Context, pipe redis.Pipeliner) error {
+	answers, _ := pipe.Exec(ctx) // its error is that of the first
+	for _, a := range answers {
+		if err := a.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return q.s.failed(err)
+		}
+	}
+	return nil
+}
+
+// Purge removes all items that wait, and those that nobody has the key for.
 func (q *redisQueue) Purge(ctx context.Context) (n int, err error) {
+	defer q.changed()
 	for {
 		from, err := q.waitingFrom(ctx)
 		if err != nil {
@@ -261,23 +394,51 @@ func (q *redisQueue) Purge(ctx context.Context) (n int, err error) {
 				ids = append(ids, id)
 			}
 		}
-		removed := 0
-		for _, id := range ids {
-			sealed, err := q.eval(ctx, withdrawScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held"), redisGroup, id).Text()
-			if errors.Is(err, redis.Nil) {
-				continue // somebody works on it now
-			}
-			if err != nil {
-				return n, q.s.failed(err)
-			}
-			removed++
-			if item, err := q.s.open(ctx, sealed); err == nil {
-				q.s.tell(ctx, q, item, nil, ErrPurged)
-			}
+		removed, err := q.withdraw(ctx, ids, false)
+		if n += removed; err != nil {
+			return n, err
 		}
-		q.changed()
-		if n += removed; removed == 0 {
-			return n, nil
+		if removed == 0 {
+			sealed, err := q.unreadable(ctx)
+			if err != nil {
+				return n, err
+			}
+			removed, err = q.withdraw(ctx, sealed, true)
+			return n + removed, err
 		}
 	}
+}
+
+// unreadable are the ids of what was given to somebody and cannot be opened here.
+func (q *redisQueue) unreadable(ctx context.Context) (ids []string, err error) {
+	given, err := q.given(ctx, maxDead)
+	for _, m := range given {
+		sealed, _ := m.Values["r"].(string)
+		if _, err := q.s.open(ctx, sealed); err != nil && ctx.Err() == nil {
+			id, _ := m.Values["id"].(string)
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
+}
+
+// withdraw removes the items of ids that wait, or that somebody was given, too, tells whoever waits for their
+// outcome, and gives how many there were.
+func (q *redisQueue) withdraw(ctx context.Context, ids []string, given bool) (n int, err error) {
+	even := "0"
+	if given {
+		even = "1"
+	}
+	answers, err := q.evalEach(ctx, withdrawScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held"), ids, func(id string) []any { return []any{redisGroup, id, even} })
+	for _, a := range answers {
+		sealed, failure := a.Text()
+		if failure != nil {
+			continue // somebody works on it now
+		}
+		n++
+		if item, err := q.s.open(ctx, sealed); err == nil {
+			q.s.tell(ctx, q, item, nil, ErrPurged)
+		}
+	}
+	return n, err
 }

@@ -102,7 +102,11 @@ func (q *redisQueue) added(a *redisAdd, cmd *redis.Cmd) {
 	}
 	if err != nil {
 		q.refused()
-		a.stored(q.s.failed(err))
+		err = q.s.failed(err)
+		if q.s.maybeDone(err) {
+			err = fmt.Errorf("%w; %w", err, ErrUncertain)
+		}
+		a.stored(err)
 		return
 	}
 	what, _ := answer[0].(string)
@@ -222,6 +226,12 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 	}
 	c.item.Attempt, c.item.Redelivered = int(answer[0]), answer[1] == 1
 	if c.item.Attempt > q.o.Retries+1 && !c.item.Once {
+		c.item.Attempt-- // it is not begun
+		_ = q.s.failed(q.s.client.HIncrBy(ctx, q.key("tries"), c.id, -1).Err())
+		if ctx.Err() != nil {
+			q.handBack(ctx, c, false)
+			return
+		}
 		q.finish(ctx, c, nil, errors.New(errInterrupted))
 		return
 	}

@@ -180,8 +180,8 @@ local next = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if #next == 0 then return -1 end
 return math.max(0, math.ceil(tonumber(next[2]) - now))`)
 
-// withdrawScript: jobs, at, tries, again, err, later, held; group, id. It gives the record of
-// an item that waited, and has removed it.
+// withdrawScript: jobs, at, tries, again, err, later, held; group, id, "1": also one that somebody was given.
+// It gives the record of an item that waited, and has removed it.
 var withdrawScript = redis.NewScript(`
 local entry = redis.call('HGET', KEYS[2], ARGV[2])
 if not entry then return false end
@@ -190,7 +190,7 @@ if entry == 'later' then
   r = redis.call('HGET', KEYS[7], ARGV[2])
 else
   local p = redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1)
-  if type(p) == 'table' and not p.err and #p > 0 then return false end
+  if type(p) == 'table' and not p.err and #p > 0 and ARGV[3] ~= '1' then return false end
   local e = redis.call('XRANGE', KEYS[1], entry, entry)
   if #e > 0 then r = e[1][2][4] end
 end
@@ -200,6 +200,7 @@ if entry == 'later' then
   redis.call('ZREM', KEYS[6], ARGV[2]); redis.call('HDEL', KEYS[7], ARGV[2])
 else
   redis.call('XDEL', KEYS[1], entry)
+  if ARGV[3] == '1' then redis.call('XACK', KEYS[1], ARGV[1], entry) end
 end
 return r or ''`)
 

@@ -368,6 +368,25 @@ func TestRedisLease(t *testing.T) {
 	receive(t, ended)
 }
 
+// A request that brought its nodes down as often as it may be tried has that many tries as a dead letter.
+func TestRedisInterruptedTooOften(t *testing.T) {
+	server := redistest.Start(t)
+	q, _ := redisQueue(t, queue.RedisConfig{URL: server.URL()}, queue.Options{Retries: 1})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	c := server.Client()
+	defer c.Close()
+	if err := c.HSet(t.Context(), strings.TrimSuffix(jobsKey(t), "jobs")+"tries", "a", 2).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, q, func(context.Context, queue.Item) (json.RawMessage, error) { t.Error("tried again"); return nil, nil })
+	await(t, "the dead letter", func() bool { return q.Stats().Dead == 1 })
+	if dead, err := q.Dead(t.Context(), 10); err != nil || len(dead) != 1 || dead[0].Attempt != 2 {
+		t.Errorf("dead letters: %+v, %v", dead, err)
+	}
+}
+
 // Redis away: nothing is accepted, at once; when it is back, work goes on by itself, and what
 // had been accepted is there.
 func TestRedisAwayAndBack(t *testing.T) {
@@ -404,6 +423,35 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 	if id := receive(t, got); id != "d" {
 		t.Errorf("got %s, want d", id)
+	}
+}
+
+// Whoever is told that nothing was stored can rely on that: where an answer was lost it is said that nobody knows.
+func TestRedisLostAnswerToAdd(t *testing.T) {
+	server := redistest.StartTCP(t)
+	proxy, err := fault.Listen(fault.Config{Listen: "127.0.0.1:0", To: server.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	q, s := redisQueue(t, queue.RedisConfig{URL: "redis://" + proxy.Addr().String()}, queue.Options{})
+	if err := add(t, q, queue.Item{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Set(fault.Faults{Down: fault.Line{Blackhole: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(t, q, queue.Item{ID: "b"}); !errors.Is(err, queue.ErrUncertain) || !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("added to a Redis whose answer was lost: %v, want ErrUncertain", err)
+	}
+	await(t, "the store to notice", func() bool { return s.Err() != nil })
+	if err := add(t, q, queue.Item{ID: "c"}); !errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrUncertain) {
+		t.Errorf("added while Redis is known to be away: %v, want ErrUnavailable", err)
+	}
+	c := server.Client()
+	defer c.Close()
+	if n, err := c.XLen(t.Context(), jobsKey(t)).Result(); n != 2 || err != nil {
+		t.Errorf("Redis has %d jobs, %v; want those of which it was not said that they are not stored", n, err)
 	}
 }
 
@@ -497,6 +545,85 @@ func TestRedisIsSealed(t *testing.T) {
 		if err != nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What was sealed with a key that is not there any more can be seen, and removed; it is there when the key is back.
+func TestRedisWithoutTheKey(t *testing.T) {
+	server := redistest.Start(t)
+	sealer := func() queue.Sealer {
+		keys, err := seal.GenerateKeys()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring, err := seal.NewRing([]seal.Keys{keys}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ringSealer{ring}
+	}
+	former := sealer()
+	old, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: former, Name: "old"}, queue.Options{})
+	stop := run(t, old, func(context.Context, queue.Item) (json.RawMessage, error) { return nil, errors.New("broken") })
+	if err := add(t, old, queue.Item{ID: "dead"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the dead letter", func() bool { return old.Stats().Dead == 1 })
+	stop()
+	again, _ := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: former, Name: "again"}, queue.Options{})
+	for _, id := range []string{"a", "b"} {
+		if err := add(t, again, queue.Item{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, store := redisQueue(t, queue.RedisConfig{URL: server.URL(), Sealer: sealer()}, queue.Options{})
+	got := make(chan string, 10)
+	run(t, q, func(_ context.Context, i queue.Item) (json.RawMessage, error) { got <- i.ID; return nil, nil })
+	if err := add(t, q, queue.Item{ID: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	if id := receive(t, got); id != "c" {
+		t.Errorf("did %s", id)
+	}
+	await(t, "c to be over", func() bool { s := q.Stats(); return s.Done == 1 && s.Running == 0 })
+	sees := func(what string, from func(context.Context, int) ([]queue.Entry, error), want ...string) {
+		t.Helper()
+		entries, err := from(t.Context(), 10)
+		if err != nil || len(entries) != len(want) {
+			t.Fatalf("%s: %+v, %v", what, entries, err)
+		}
+		for i, e := range entries {
+			if e.ID != want[i] || !strings.Contains(e.Error, "sealed with another key") {
+				t.Errorf("%s: %+v", what, e)
+			}
+		}
+	}
+	sees("waiting", q.Peek, "a", "b")
+	sees("dead", q.Dead, "dead")
+	if entries, err := again.Peek(t.Context(), 10); err != nil || len(entries) != 2 || entries[0].Error != "" {
+		t.Errorf("with the key: %+v, %v", entries, err)
+	}
+	for _, most := range []int{1, 3, 9} {
+		opened, seen := 0, 0
+		err := store.EachSealed(t.Context(), func(_, sealed string) bool {
+			if _, err := former.Open(t.Context(), sealed); err == nil {
+				opened++
+			}
+			seen++
+			return seen < most
+		})
+		if want := min(most, 3); opened != want || seen != want || err != nil {
+			t.Errorf("%d of %d are sealed with the former key, %v; want %d", opened, seen, err, want)
+		}
+	}
+	if n, err := q.Purge(t.Context()); n != 2 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if n, err := q.Bury(t.Context(), "dead"); n != 1 || err != nil {
+		t.Errorf("buried %d, %v", n, err)
+	}
+	if s := q.Stats(); s.Waiting != 0 || s.Dead != 0 {
+		t.Errorf("left: %+v", s)
 	}
 }
 

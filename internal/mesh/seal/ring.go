@@ -126,6 +126,14 @@ func (r *Ring) Open(ctx context.Context, sealed string, gate Gate) ([]byte, erro
 	return plaintext, err
 }
 
+// Opener is the key that opens a sealed text; nil where none does, or ctx ends.
+func (r *Ring) Opener(ctx context.Context, sealed string) *Key {
+	if _, key, err := r.open(ctx, sealed, nil); err == nil {
+		return key
+	}
+	return nil
+}
+
 func (r *Ring) open(ctx context.Context, sealed string, gate Gate) (plaintext []byte, with *Key, err error) {
 	for _, k := range r.Keys() {
 		plaintext, err = k.envelope.Open(ctx, sealed, gate)

@@ -16,7 +16,7 @@ const (
 	CodeCanceled       Code = "canceled"        // the caller gave up
 	CodeBadRequest     Code = "bad_request"     // malformed, or over a size limit
 	CodeUnknownCommand Code = "unknown_command" // the worker has no such command
-	CodeUnavailable    Code = "unavailable"     // what has to store a queued command is away; it was not accepted
+	CodeUnavailable    Code = "unavailable"     // what has to store a queued command is away; it was not accepted, or nobody knows, as the message says
 
 	// Ends of a connection, not of a request.
 	CodeReplaced    Code = "replaced"     // a newer instance took worker and variant
