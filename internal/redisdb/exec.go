@@ -7,14 +7,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Exec sends what a pipeline has. Each command has its result or its error then: the client itself leaves all of
-// them without either where it could not connect.
-func Exec(ctx context.Context, pipe redis.Pipeliner) {
+// Exec sends what a pipeline has, and gives its commands. Each has its result or its error then: the client itself
+// leaves all of them without either where it could not connect.
+func Exec(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 	cmds, err := pipe.Exec(ctx)
 	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
-		return
+		return cmds
 	}
 	for _, c := range cmds {
 		c.SetErr(err)
 	}
+	return cmds
 }

@@ -44,7 +44,7 @@ func (q *redisQueue) Stats() Stats {
 	if err != nil {
 		s.Error = "cannot ask Redis: " + err.Error()
 	}
-	s.Command, s.Backend, s.Shared, s.MaxDepth, s.Running = q.o.Command, "redis", q.o.Shared, q.o.MaxDepth, len(q.busy)
+	s.Command, s.Backend, s.Shared, s.MaxDepth = q.o.Command, "redis", q.o.Shared, q.o.MaxDepth
 	return s
 }
 
@@ -78,6 +78,7 @@ func (q *redisQueue) refresh(ctx context.Context) error {
 	q.stats.Delayed, q.stats.Dead = int(later.Val()), int(dead.Val())
 	// What others work on counts as waiting here, so that nothing is forgotten in a sum.
 	q.stats.Waiting = max(0, int(length.Val())-min(running, len(q.busy))) + q.stats.Delayed
+	q.stats.Running = len(q.busy) // of the same moment: what ends later may wait again by then, and would be in neither
 	q.stats.OldestMillis = 0
 	if m := oldest.Val(); len(m) > 0 {
 		q.stats.OldestMillis = max(0, now.Val().Sub(entryTime(m[0].ID)).Milliseconds())
@@ -96,7 +97,7 @@ func entryTime(entry string) time.Time {
 
 // Peek gives the first items: those being worked on, those that wait, those that are delayed.
 func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
-	given, err := q.given(ctx, limit)
+	given, _, err := q.given(ctx, "-", limit)
 	if err != nil {
 		return nil, err
 	}
@@ -129,14 +130,14 @@ func (q *redisQueue) Peek(ctx context.Context, limit int) ([]Entry, error) {
 	return out, nil
 }
 
-// given are the first entries that somebody was given to work on.
-func (q *redisQueue) given(ctx context.Context, limit int) ([]redis.XMessage, error) {
-	pending, err := q.s.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: q.key("jobs"), Group: redisGroup, Start: "-", End: "+", Count: int64(limit)}).Result()
+// given are entries that somebody was given to work on, and where the next ones begin; "" when there are no more.
+func (q *redisQueue) given(ctx context.Context, from string, limit int) (out []redis.XMessage, next string, err error) {
+	pending, err := q.s.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: q.key("jobs"), Group: redisGroup, Start: from, End: "+", Count: int64(limit)}).Result()
 	if err != nil {
 		if isNoGroup(err) {
-			return nil, nil
+			return nil, "", nil
 		}
-		return nil, q.s.failed(err)
+		return nil, "", q.s.failed(err)
 	}
 	pipe := q.s.client.Pipeline()
 	found := make([]*redis.XMessageSliceCmd, len(pending))
@@ -144,13 +145,15 @@ func (q *redisQueue) given(ctx context.Context, limit int) ([]redis.XMessage, er
 		found[i] = pipe.XRange(ctx, q.key("jobs"), p.ID, p.ID)
 	}
 	if err := q.exec(ctx, pipe); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var out []redis.XMessage
 	for _, f := range found {
 		out = append(out, f.Val()...)
 	}
-	return out, nil
+	if len(pending) == limit {
+		next = afterEntry(pending[limit-1].ID)
+	}
+	return out, next, nil
 }
 
 // byTime gives the first entries of a set that is sorted by a time, which mark notes.
@@ -364,8 +367,7 @@ func (q *redisQueue) evalEach(ctx context.Context, script *redis.Script, keys, i
 
 // exec sends what a pipeline has. That something is not there is no error.
 func (q *redisQueue) exec(ctx context.Context, pipe redis.Pipeliner) error {
-	answers, _ := pipe.Exec(ctx) // its error is that of the first
-	for _, a := range answers {
+	for _, a := range redisdb.Exec(ctx, pipe) {
 		if err := a.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			return q.s.failed(err)
 		}
@@ -411,15 +413,20 @@ func (q *redisQueue) Purge(ctx context.Context) (n int, err error) {
 
 // unreadable are the ids of what was given to somebody and cannot be opened here.
 func (q *redisQueue) unreadable(ctx context.Context) (ids []string, err error) {
-	given, err := q.given(ctx, maxDead)
-	for _, m := range given {
-		sealed, _ := m.Values["r"].(string)
-		if _, err := q.s.open(ctx, sealed); err != nil && ctx.Err() == nil {
-			id, _ := m.Values["id"].(string)
-			ids = append(ids, id)
+	for from := "-"; from != ""; {
+		var given []redis.XMessage
+		if given, from, err = q.given(ctx, from, pageSize); err != nil {
+			return nil, err
+		}
+		for _, m := range given {
+			sealed, _ := m.Values["r"].(string)
+			if _, err := q.s.open(ctx, sealed); err != nil && ctx.Err() == nil {
+				id, _ := m.Values["id"].(string)
+				ids = append(ids, id)
+			}
 		}
 	}
-	return ids, err
+	return ids, nil
 }
 
 // withdraw removes the items of ids that wait, or that somebody was given, too, tells whoever waits for their
