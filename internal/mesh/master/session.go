@@ -161,6 +161,9 @@ func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
 		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied, Keys: m.ring.Fingerprints(), Whole: m.whole()}
+		if s.master != "" {
+			answer.Meshctl.Name = m.name()
+		}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }

@@ -127,8 +127,9 @@ type Extra struct {
 	Protocol int `json:"protocol"`
 	// Version is the release of the sender, for display only.
 	Version string `json:"version,omitempty"`
-	// Name is "worker/variant" of the node that accepts a link, in declared, so that
-	// whoever dialled an address notices when somebody else has taken it.
+	// Name is "worker/variant" of the node that accepts a link, or of the master that
+	// accepts another master's, in declared, so that whoever dialled an address notices
+	// when somebody else has taken it.
 	Name string `json:"name,omitempty"`
 	// Instance is drawn at random when a node starts. A declare of another
 	// instance with the same worker and variant replaces the older one.
