@@ -31,14 +31,14 @@ func newCmdList(app *App, runF func(context.Context, *listOptions) error) *cobra
 		Use:   "ls [WORKER]",
 		Short: "List the nodes of the mesh",
 		Long: `List the nodes that the master knows: worker, variant, address, kind (meshctl or
-javascript), how they are linked to it (native or socketio) and how long they have been
-there. The master has to be meshctl.
+javascript), how they are linked to it (native or socketio) and how long the masters have
+known them without a break. The master has to be meshctl.
 
 Where there are several masters it shows at which of them each node is; (detached) says
 that this one has gone and the node has not come to another yet. --masters lists the
 masters: here is the one that answers, linked one that it is connected to, starting one
-that does not listen yet or has yet to be linked to, gone one whose nodes are awaited
-elsewhere.`,
+that does not listen yet or has yet to be linked to, unreachable one that it cannot
+connect to, gone one whose nodes are awaited elsewhere.`,
 		Example: `  meshctl ls
   meshctl ls --masters
   meshctl ls worker -o json | jq -r '.nodes[].variant'`,
@@ -123,7 +123,11 @@ func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) erro
 		if m.Port != 0 {
 			at = net.JoinHostPort(m.IP, strconv.Itoa(m.Port))
 		}
-		rows[i] = []string{m.ID, at, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
+		up := roughly(m.UpMillis)
+		if m.State == wire.MasterGone {
+			up = "-"
+		}
+		rows[i] = []string{m.ID, at, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, up}
 	}
 	if err := writeTable(opts.app.Out, []string{"MASTER", "ADDRESS", "STATE", "NODES", "SCHEMA", "VERSION", "UP"}, rows); err != nil {
 		return err

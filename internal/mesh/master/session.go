@@ -139,6 +139,9 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	}
 
 	node := registry.Node{Peer: peer, ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now(), Master: m.id(), Attach: attach}
+	if known, ok := m.nodes.Get(peer.Worker, peer.Variant); ok && sameInstance(known.Peer, peer) {
+		node.Since = known.Since // it only comes here, or back
+	}
 	old := m.put(node)
 	if old != nil {
 		m.replace(*old, node)

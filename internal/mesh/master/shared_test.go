@@ -179,6 +179,31 @@ func TestSeveralMasters(t *testing.T) {
 	awaitList(t, "caller/a1", masters...)
 }
 
+// A node whose master ends has not left, and one that comes to another has not begun anew.
+func TestNodeThatMovesHasBeenThere(t *testing.T) {
+	m, _, masters := several(t, 2)
+	m.Join("answerer", "b1", func(c *nodes.Config) {
+		c.Master = masters[0].Addr().String() + "," + masters[1].Addr().String()
+	})
+	awaitList(t, "answerer/b1", masters...)
+	before := masters[0].Nodes()[0]
+	if before.Master == masters[0].Masters()[0].ID {
+		slices.Reverse(masters)
+	}
+	masters[1].Stop()
+	here := masters[0].Masters()[0].ID
+	meshtest.WaitFor(t, func() bool {
+		all := masters[0].Nodes()
+		if len(all) != 1 {
+			t.Fatalf("a master that ends said of its nodes that they left: there are %+v", all)
+		}
+		return all[0].Master == here
+	}, func() string { return fmt.Sprintf("the node to come here: %+v", masters[0].Nodes()) })
+	if now := masters[0].Nodes()[0]; now.Since != before.Since {
+		t.Errorf("%+v, and before %+v", now, before)
+	}
+}
+
 // A second instance of a variant takes over, wherever it joins.
 func TestTakeoverAtAnotherMaster(t *testing.T) {
 	m, _, masters := several(t, 2)

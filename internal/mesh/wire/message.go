@@ -228,7 +228,8 @@ type NodeInfo struct {
 	// Native says that the node serves native links.
 	Native  bool   `json:"native,omitempty" yaml:"native,omitempty"`
 	Version string `json:"version,omitempty" yaml:"version,omitempty"`
-	// Since is when the master accepted the node, in milliseconds since 1970.
+	// Since is when the node was accepted, in milliseconds since 1970. That it comes back, or
+	// to another of several masters, does not change it while the masters know the instance.
 	Since int64 `json:"since" yaml:"since"`
 	// UpMillis is how long ago that was by the master's clock.
 	UpMillis int64 `json:"up_ms" yaml:"up_ms"`
