@@ -102,8 +102,8 @@ const (
 )
 
 // Run runs scenarios one after another. Nothing of them is left when it returns, but for the
-// folders of those that did not hold. It fails when ctx ends, and where there is no
-// room for a lab.
+// folders of those that did not hold. It fails when ctx ends, beside the results of those that
+// ended before, and where there is no room for a lab.
 func Run(ctx context.Context, o Options) ([]Result, error) {
 	if o.Scale == 0 {
 		o.Scale = 1
@@ -124,7 +124,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	for _, s := range o.Scenarios {
 		r := runScenario(ctx, o, s, filepath.Join(root, s.Name))
 		if err := context.Cause(ctx); err != nil {
-			return results, errors.Join(err, os.RemoveAll(root))
+			return results, errors.Join(err, os.RemoveAll(filepath.Join(root, s.Name)))
 		}
 		results = append(results, r)
 		if o.Ended != nil {

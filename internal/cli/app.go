@@ -82,19 +82,26 @@ func Main(ctx context.Context, app *App, args []string) int {
 	case err = <-done:
 	case <-app.forced:
 		select {
-		case <-done:
+		case err = <-done:
 		case <-time.After(killGrace):
 		}
-		err = errInterrupted
+		if !complete(err) {
+			err = errInterrupted
+		}
 	}
 	if err == nil {
 		return exitOK
 	}
-	// A command whose output is complete knows what its end means.
-	if told := (*reported)(nil); errors.Is(context.Cause(ctx), errInterrupted) && (!errors.As(err, &told) || told.message != "") {
+	if errors.Is(context.Cause(ctx), errInterrupted) && !complete(err) {
 		err = errInterrupted
 	}
 	return app.report(err, wantsJSON(args))
+}
+
+// complete tells whether a command's output is complete, and err what its end means.
+func complete(err error) bool {
+	told := (*reported)(nil)
+	return errors.As(err, &told) && told.message == ""
 }
 
 func execute(ctx context.Context, app *App, args []string) error {

@@ -55,7 +55,7 @@ choices go by --seed; how processes interleave does not, so that the same seed b
 the same things at about the same times.
 
 The exit code is 0 when all held or were skipped, and 1 when one did not. Ctrl-C ends
-everything that was started; on Linux, so does kill -9.`,
+everything that was started, and prints what ended before; on Linux, kill -9 ends it too.`,
 		Example: `  meshctl chaos run
   meshctl chaos run queue-file --long
   meshctl chaos run master-kill --seed 7 --scale 0.5 -o json`,
@@ -126,6 +126,8 @@ type chaosOutput struct {
 	Seed    uint64         `json:"seed"`
 	Begun   time.Time      `json:"begun"`
 	Results []chaos.Result `json:"results"`
+	// Interrupted says that the results are of those that ended before.
+	Interrupted bool `json:"interrupted,omitempty"`
 }
 
 func runChaos(ctx context.Context, opts *chaosOptions) error {
@@ -142,17 +144,23 @@ func runChaos(ctx context.Context, opts *chaosOptions) error {
 		opts.run.Progress, opts.run.Ended = line.doing, line.ended
 		defer line.clear()
 	}
-	var err error
-	if out.Results, err = chaos.Run(ctx, opts.run); err != nil {
-		return err
+	var ended, err error
+	if out.Results, ended = chaos.Run(ctx, opts.run); ended != nil && len(out.Results) == 0 {
+		return ended
 	}
+	out.Interrupted = ended != nil
 	if *opts.as == formatJSON {
 		err = writeJSON(app.Out, out, true)
 	} else {
 		err = out.table(app)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ended != nil && *opts.as == formatJSON:
+		return &reported{code: classify(ended).Code} // it is one document
+	case ended != nil:
+		return ended
 	}
 	for _, r := range out.Results {
 		if r.Verdict == chaos.Broken || r.Verdict == chaos.Failed {

@@ -110,7 +110,7 @@ func runJoin(ctx context.Context, opts *joinOptions) error {
 		Worker:        opts.worker,
 		Variant:       cfg.Variant,
 		Master:        cfg.Master,
-		DiscoveryPort: cfg.DiscoveryPort,
+		DiscoveryPort: askedPort(cfg),
 		Host:          cfg.Host,
 		MeshPort:      cfg.MeshPort,
 		Advertise:     cfg.Advertise,

@@ -31,14 +31,15 @@ func newCmdList(app *App, runF func(context.Context, *listOptions) error) *cobra
 		Use:   "ls [WORKER]",
 		Short: "List the nodes of the mesh",
 		Long: `List the nodes that the master knows: worker, variant, address, kind (meshctl or
-javascript), how they are linked to it (native or socketio) and how long they have been
-there. The master has to be meshctl.
+javascript), how they are linked to it (native or socketio) and how long the masters have
+known them without a break. The master has to be meshctl.
 
 Where there are several masters it shows at which of them each node is; (detached) says
-that this one has gone and the node has not come to another yet. --masters lists the
+that this one has gone and the node has not come to another yet. A note on stderr says so
+when the master asked may not know the nodes of the others. --masters lists the
 masters: here is the one that answers, linked one that it is connected to, starting one
-that does not listen yet or has yet to be linked to, gone one whose nodes are awaited
-elsewhere.`,
+that does not listen yet or has yet to be linked to, unreachable one that it cannot
+connect to, gone one whose nodes are awaited elsewhere.`,
 		Example: `  meshctl ls
   meshctl ls --masters
   meshctl ls worker -o json | jq -r '.nodes[].variant'`,
@@ -77,6 +78,10 @@ func runList(ctx context.Context, opts *listOptions) error {
 	if err != nil {
 		return err
 	}
+	several := slices.ContainsFunc(nodes, func(n wire.NodeInfo) bool { return n.Master != "" })
+	if several || len(nodes) == 0 {
+		defer noticePartial(ctx, opts.app, op)
+	}
 	if opts.worker != "" {
 		nodes = slices.DeleteFunc(nodes, func(n wire.NodeInfo) bool { return n.Worker != opts.worker })
 	}
@@ -95,7 +100,6 @@ func runList(ctx context.Context, opts *listOptions) error {
 		return nil
 	}
 	head := []string{"WORKER", "VARIANT", "ADDRESS", "KIND", "LINK", "VERSION", "UP"}
-	several := slices.ContainsFunc(nodes, func(n wire.NodeInfo) bool { return n.Master != "" })
 	if several {
 		head = append(head, "MASTER")
 	}
@@ -107,6 +111,14 @@ func runList(ctx context.Context, opts *listOptions) error {
 		}
 	}
 	return writeTable(opts.app.Out, head, rows)
+}
+
+// noticePartial says so when the master does not know the nodes of all masters. A master that
+// does not tell is none of several.
+func noticePartial(ctx context.Context, app *App, op *node.Operator) {
+	if masters, err := op.Masters(ctx); err == nil && len(masters) > 0 && masters[0].Registry != "" {
+		app.notice("this list may lack nodes of other masters: %s", printable(masters[0].Registry))
+	}
 }
 
 func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) error {
@@ -123,7 +135,11 @@ func listMasters(ctx context.Context, opts *listOptions, op *node.Operator) erro
 		if m.Port != 0 {
 			at = net.JoinHostPort(m.IP, strconv.Itoa(m.Port))
 		}
-		rows[i] = []string{m.ID, at, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, roughly(m.UpMillis)}
+		up := roughly(m.UpMillis)
+		if m.State == wire.MasterGone {
+			up = "-"
+		}
+		rows[i] = []string{m.ID, at, m.State, strconv.Itoa(m.Nodes), m.Schema, m.Version, up}
 	}
 	if err := writeTable(opts.app.Out, []string{"MASTER", "ADDRESS", "STATE", "NODES", "SCHEMA", "VERSION", "UP"}, rows); err != nil {
 		return err

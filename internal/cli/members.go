@@ -73,6 +73,14 @@ func schemaDir(path string) string {
 	return filepath.Dir(path)
 }
 
+// askedPort is where discovery is asked, as node.Config has it.
+func askedPort(cfg *config.Config) int {
+	if cfg.DiscoveryPort == 0 {
+		return -1
+	}
+	return cfg.DiscoveryPort
+}
+
 // operatorConfig is what a command that only asks connects with.
 func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 	_, keys, err := a.openKeys(cfg)
@@ -96,7 +104,7 @@ func (a *App) operatorConfig(cfg *config.Config) (node.Config, error) {
 		Ring:          keys,
 		Worker:        cfg.As,
 		Master:        cfg.Master,
-		DiscoveryPort: cfg.DiscoveryPort,
+		DiscoveryPort: askedPort(cfg),
 		MaxPayload:    int(cfg.MaxPayload),
 		Heartbeat:     cfg.Silence(),
 		Link:          mode,

@@ -187,6 +187,26 @@ func TestAnotherInstanceIsAnEvent(t *testing.T) {
 	w.wantEvents("node_replaced")
 }
 
+// One that came while we watched is no exception, but that it came is told once.
+func TestAnotherInstanceOfANewcomerIsAnEvent(t *testing.T) {
+	w := newWorld(t, "shop/1", "billing/1")
+	w.report("shop/1", Report{Full: true})
+	w.report("billing/1", Report{Full: true})
+	w.mesh("shop/1")
+	w.pass(time.Second)
+	w.mesh("shop/1", "billing/1")
+	w.report("billing/1", Report{Full: true, Instance: "i2"})
+	w.wantEvents("node_down", "node_up")
+	w.pass(time.Second)
+	w.report("billing/1", Report{Full: true, Instance: "i3"})
+	w.wantEvents("node_down", "node_up", "node_replaced")
+	w.mesh("shop/1", "billing/1", "billing/2")
+	w.report("billing/2", Report{Full: true})
+	w.pass(time.Second)
+	w.report("billing/2", Report{Full: true, Instance: "i2"})
+	w.wantEvents("node_down", "node_up", "node_replaced", "node_up", "node_replaced")
+}
+
 func TestMasterLost(t *testing.T) {
 	w := newWorld(t, "shop/1", "billing/1")
 	w.report("shop/1", Report{Full: true})

@@ -20,6 +20,7 @@ type nodeState struct {
 	firstSeen time.Time
 	arrived   time.Time // present, and not gone, since
 	newcomer  bool      // arrived while we watched: its counters began then
+	announced bool      // likewise, and has not reported since: its instance is no news
 
 	instance   string
 	reports    bool
@@ -112,7 +113,7 @@ func (m *Model) foldNode(n *nodeState, info wire.NodeInfo) {
 	switch {
 	case !was:
 		n.goneAt, n.arrived = time.Time{}, m.now
-		n.newcomer = m.hadMesh
+		n.newcomer, n.announced = m.hadMesh, m.hadMesh
 		if m.hadMesh {
 			m.emit(Event{Level: LevelInfo, Type: "node_up", Node: n.name, Message: "joined as a " + info.Kind + " node"})
 		}
@@ -167,7 +168,7 @@ func (m *Model) foldReport(r *Report) {
 		clear(n.counters)
 		clear(n.peers)
 		n.callsIn, n.callsOut, n.failed, n.fullSeq = 0, 0, 0, 0
-		if n.goneAt.IsZero() && !n.newcomer && n.present {
+		if n.goneAt.IsZero() && !n.announced && n.present {
 			m.emit(Event{Level: LevelWarn, Type: "node_replaced", Node: n.name, Message: "another instance took its place"})
 		}
 	case first:
@@ -180,6 +181,7 @@ func (m *Model) foldReport(r *Report) {
 		m.lostSeen += min(r.Seq-n.seq-1, 1<<20)
 	}
 	live := n.reports && !first || restarted || n.newcomer
+	n.announced = false
 	if restarted {
 		n.newcomer = false
 	}

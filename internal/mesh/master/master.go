@@ -39,9 +39,10 @@ type Master struct {
 	ready   chan struct{}
 	started time.Time
 
-	listener  net.Listener // set before ready is closed
-	listens   time.Time    // likewise: since when
-	discovery net.Listener // likewise; nil when off
+	listener  net.Listener    // set before ready is closed
+	listens   time.Time       // likewise: since when
+	discovery net.Listener    // likewise; nil when off
+	running   context.Context // ends when this master does; set before anybody is accepted
 
 	// mu orders what nodes are told: whoever changes the registry sends the news
 	// before the next change. Link.Send does not block.
@@ -156,6 +157,7 @@ func (m *Master) serve(ctx context.Context) error {
 	close(m.ready)
 
 	g, ctx := errgroup.WithContext(ctx)
+	m.running = ctx
 	if m.shared != nil {
 		port := m.listener.Addr().(*net.TCPAddr).Port
 		m.shared.SetSelf(func(x *registry.Master) { x.Port = port })
@@ -249,7 +251,7 @@ func (m *Master) accept(ctx context.Context, l link.Link) {
 		defer m.mu.Unlock()
 		s.stopExpiry()
 	}()
-	if ctx.Err() == nil { // a master that ends says of nobody that it left
+	if m.running.Err() == nil { // a master that ends says of nobody that it left; its links end before ctx does
 		m.mu.Lock()
 		m.leave(s)
 		m.mu.Unlock()

@@ -221,7 +221,8 @@ func (o *otherMaster) dial(ctx context.Context) (link.Link, error) {
 	})
 }
 
-// declare introduces this master, and waits until the other accepts it.
+// declare introduces this master, and waits until the other accepts it. Whoever else has its
+// address now, as after a kill and a new start, is not vouched for under its name.
 func (o *otherMaster) declare(ctx context.Context, l link.Link) error {
 	self := o.m.shared.Self()
 	err := rpc.Event(l, wire.EventDeclare, wire.Declare{Worker: wire.OperatorWorker, Variant: self.ID, Meshctl: &wire.Extra{
@@ -240,8 +241,12 @@ func (o *otherMaster) declare(ctx context.Context, l link.Link) error {
 		switch msg.Event {
 		case wire.EventDeclared:
 			d, err := wire.DecodeDeclared(msg.Body)
-			if err == nil && (d.Meshctl == nil || d.Variant != self.ID) {
+			switch {
+			case err != nil:
+			case d.Meshctl == nil || d.Variant != self.ID:
 				err = fmt.Errorf("no master answers at %s", o.addr())
+			case d.Meshctl.Name != "" && d.Meshctl.Name != wire.MasterWorker+"/"+o.info.ID:
+				err = fmt.Errorf("another master, %.200s, has its address now", d.Meshctl.Name)
 			}
 			return err
 		case wire.EventError:

@@ -139,6 +139,9 @@ func (m *Master) join(s *session, peer wire.Peer) error {
 	}
 
 	node := registry.Node{Peer: peer, ClientID: s.id(), Link: s.link.Info().Transport, Since: time.Now(), Master: m.id(), Attach: attach}
+	if known, ok := m.nodes.Get(peer.Worker, peer.Variant); ok && sameInstance(known.Peer, peer) {
+		node.Since = known.Since // it only comes here, or back
+	}
 	old := m.put(node)
 	if old != nil {
 		m.replace(*old, node)
@@ -161,6 +164,9 @@ func (m *Master) welcome(s *session) {
 	answer := wire.Declared{Worker: s.self.Worker, Variant: s.self.Variant, ClientID: s.id(), Port: s.self.Port, IP: s.self.IP}
 	if s.self.Meshctl != nil {
 		answer.Meshctl = &wire.Extra{Protocol: wire.ProtocolVersion, Version: m.cfg.Version, Native: m.native(), Revision: m.revision, Schema: m.schemaJSON, Denied: m.denied, Keys: m.ring.Fingerprints(), Whole: m.whole()}
+		if s.master != "" {
+			answer.Meshctl.Name = m.name()
+		}
 	}
 	m.send(s, wire.EventDeclared, answer)
 }

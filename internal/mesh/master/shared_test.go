@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,31 +67,51 @@ func TestMastersBeforeListening(t *testing.T) {
 // reached.
 func TestMasterThatStarts(t *testing.T) {
 	m, server, masters := several(t, 1)
-	next, err := registry.OpenShared(registry.SharedConfig{
-		URL: server.URL(), Mesh: "mesh", Self: registry.Master{ID: "next", Host: "127.0.0.1"}, Ring: m.Ring, Listener: unheard{}, Logger: meshtest.Log(t, "next"),
+	next := recorded(t, m, server, registry.Master{ID: "next", Host: "127.0.0.1"})
+	awaitState(t, masters[0], "next", wire.MasterStarting)
+	next.SetSelf(func(x *registry.Master) { x.Port = 1 }) // nobody listens there
+	awaitState(t, masters[0], "next", wire.MasterUnreachable)
+}
+
+// One that was killed and started again has another name at the same address. It is not taken
+// for its former self, which would be vouched for, and so be there, for ever.
+func TestMasterInTheFormersPlace(t *testing.T) {
+	m, server, masters := several(t, 2)
+	now := masters[1].Addr().(*net.TCPAddr).Port
+	recorded(t, m, server, registry.Master{ID: "former", Host: "127.0.0.1", Port: now, Native: true})
+	awaitState(t, masters[0], "former", wire.MasterUnreachable)
+	awaitState(t, masters[0], masters[1].Masters()[0].ID, wire.MasterLinked)
+}
+
+// recorded writes a master into the registry, and renews its lease until the test ends.
+func recorded(t *testing.T, m *meshtest.Mesh, server *redistest.Server, self registry.Master) *registry.Shared {
+	t.Helper()
+	s, err := registry.OpenShared(registry.SharedConfig{
+		URL: server.URL(), Mesh: "mesh", Self: self, Ring: m.Ring, Listener: unheard{}, Logger: meshtest.Log(t, self.ID),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		next.Run(ctx)
+		s.Run(ctx)
 	}()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		<-ended
-	}()
+	})
+	return s
+}
+
+func awaitState(t *testing.T, in *meshtest.Master, id, state string) {
+	t.Helper()
 	var all []wire.MasterInfo
-	other := func(state string, port int) bool {
-		all = masters[0].Masters()
-		return len(all) == 2 && all[1].State == state && all[1].Port == port
-	}
-	what := func() string { return fmt.Sprintf("the other master's state; masters are %+v", all) }
-	meshtest.WaitFor(t, func() bool { return other(wire.MasterStarting, 0) }, what)
-	next.SetSelf(func(x *registry.Master) { x.Port = 1 }) // nobody listens there
-	meshtest.WaitFor(t, func() bool { return other(wire.MasterUnreachable, 1) }, what)
+	meshtest.WaitFor(t, func() bool {
+		all = in.Masters()
+		return slices.ContainsFunc(all, func(x wire.MasterInfo) bool { return x.ID == id && x.State == state })
+	}, func() string { return fmt.Sprintf("%s to be %s; masters are %+v", id, state, all) })
 }
 
 // unheard is a registry.Listener that takes nothing in.
@@ -155,6 +177,31 @@ func TestSeveralMasters(t *testing.T) {
 	// So is one that breaks off.
 	b2.Kill()
 	awaitList(t, "caller/a1", masters...)
+}
+
+// A node whose master ends has not left, and one that comes to another has not begun anew.
+func TestNodeThatMovesHasBeenThere(t *testing.T) {
+	m, _, masters := several(t, 2)
+	m.Join("answerer", "b1", func(c *nodes.Config) {
+		c.Master = masters[0].Addr().String() + "," + masters[1].Addr().String()
+	})
+	awaitList(t, "answerer/b1", masters...)
+	before := masters[0].Nodes()[0]
+	if before.Master == masters[0].Masters()[0].ID {
+		slices.Reverse(masters)
+	}
+	masters[1].Stop()
+	here := masters[0].Masters()[0].ID
+	meshtest.WaitFor(t, func() bool {
+		all := masters[0].Nodes()
+		if len(all) != 1 {
+			t.Fatalf("a master that ends said of its nodes that they left: there are %+v", all)
+		}
+		return all[0].Master == here
+	}, func() string { return fmt.Sprintf("the node to come here: %+v", masters[0].Nodes()) })
+	if now := masters[0].Nodes()[0]; now.Since != before.Since {
+		t.Errorf("%+v, and before %+v", now, before)
+	}
 }
 
 // A second instance of a variant takes over, wherever it joins.

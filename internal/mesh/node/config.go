@@ -30,7 +30,7 @@ type Config struct {
 	// discovery. A name stands for all its addresses. One master is used at a time, drawn at
 	// random, and another one when it goes.
 	Master        string
-	DiscoveryPort int // where to ask; default DefaultDiscoveryPort
+	DiscoveryPort int // where to ask; default DefaultDiscoveryPort; below 0 nobody is asked
 
 	Host      string // address that the mesh server binds; "" is every interface
 	MeshPort  int    // 0 picks a free port

@@ -208,9 +208,17 @@ func (n *Node) accepted(ctx context.Context, d wire.Declared) {
 	n.peers.hook(n.cfg.Hooks.OnConnected, wire.Peer{Worker: d.Worker, Variant: d.Variant, IP: d.IP, Port: d.Port, Meshctl: n.self.Meshctl})
 }
 
+var errDiscoveryOff = errors.New("discovery is off")
+
 // dialMaster connects to one address of a master. Errors are *dialError, or denied.
 func (c *core) dialMaster(ctx context.Context, m candidate) (contact, error) {
 	at, err := m.on(m.port), error(nil)
+	if m.port == 0 && c.cfg.DiscoveryPort < 0 {
+		return contact{at: at}, &dialError{&wire.Error{
+			Code: wire.CodeUnreachable, Message: fmt.Sprintf("no master found: %s has no port, and %v", m.host, errDiscoveryOff),
+			Hint: "name it with --master HOST:PORT, or leave --discovery-port 0 away",
+		}, m.String(), errDiscoveryOff}
+	}
 	if m.port == 0 {
 		port, err := c.discover(ctx, m.on(c.cfg.DiscoveryPort))
 		if err != nil {

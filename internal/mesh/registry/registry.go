@@ -28,7 +28,7 @@ type Node struct {
 func (n Node) Info(now time.Time) wire.NodeInfo {
 	info := wire.NodeInfo{
 		Worker: n.Worker, Variant: n.Variant, IP: n.IP, Port: n.Port, Kind: n.Kind(), Master: n.Master,
-		Link: n.Link, Since: n.Since.UnixMilli(), UpMillis: now.Sub(n.Since).Milliseconds(), Draining: n.Draining,
+		Link: n.Link, Since: n.Since.UnixMilli(), UpMillis: max(0, now.Sub(n.Since).Milliseconds()), Draining: n.Draining,
 	}
 	if n.Meshctl != nil {
 		info.Version, info.Native = n.Meshctl.Version, n.Meshctl.Native

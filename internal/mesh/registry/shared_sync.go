@@ -27,7 +27,8 @@ type followed struct {
 	checked bool      // the server is one that can be used
 	records map[string]Master
 	// unread are the records that could not be read, by name: each costs keys to be derived,
-	// and is neither tried nor logged again until it, or the keys that are accepted, change.
+	// and is not tried again until it, or the keys that are accepted, change. A name is logged
+	// once for those keys: a master writes another record with each renewal.
 	unread     map[string]string
 	unreadKeys []*seal.Key // the keys that they were tried with
 	tried      int         // of those, since the lease was last renewed
@@ -309,8 +310,12 @@ func (s *Shared) cannotRead(what, name, sealed string, err error) {
 	if len(f.unread) >= maxUnread {
 		clear(f.unread)
 	}
+	_, said := f.unread[name]
 	f.unread[name] = sealed
-	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200q", name), "error", err,
+	if said {
+		return
+	}
+	s.log.Warn("what another master wrote cannot be read", what, fmt.Sprintf("%.200s", name), "error", err,
 		"hint", "does another mesh have the same --mesh in this Redis, or does this master lack a key (meshctl keys list)?")
 }
 

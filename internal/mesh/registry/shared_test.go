@@ -488,6 +488,31 @@ func TestSharedUnreadable(t *testing.T) {
 	}
 }
 
+// Of a master whose keys are others that is said once, though it writes its record again with each
+// renewal, and by its plain name; and again, once, when the keys that are accepted have changed.
+func TestSharedUnreadableIsSaidOnce(t *testing.T) {
+	server := redistest.Start(t)
+	log, watch := watched(t, "cannot be read")
+	next := seal.Keys{Public: "next", Private: "the next private key"}
+	ring := newRing(t, meshtest.Keys)
+	begin(t, server, "m1", watch, func(c *registry.SharedConfig) { c.Ring = ring })
+	other := seal.Keys{Public: "other", Private: "the private key of another mesh"}
+	begin(t, server, "m2", func(c *registry.SharedConfig) { c.Ring = newRing(t, other) })
+	c := server.Client()
+	defer c.Close()
+	for want := range int32(2) {
+		meshtest.WaitFor(t, func() bool { return log.count.Load() > want }, func() string { return "m2 to be found unreadable" })
+		awaitRenewals(t, c, "m2")
+		awaitRenewals(t, c, "m1")
+		if n, line := log.count.Load(), *log.line.Load(); n != want+1 || !strings.Contains(line, " master=m2 ") {
+			t.Fatalf("said %d times, the last time: %s", n, line)
+		}
+		if _, err := ring.Add(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Everything is written under another key when that is used, so that the former one can go.
 func TestSharedKeyChange(t *testing.T) {
 	server := redistest.Start(t)

@@ -127,8 +127,9 @@ type Extra struct {
 	Protocol int `json:"protocol"`
 	// Version is the release of the sender, for display only.
 	Version string `json:"version,omitempty"`
-	// Name is "worker/variant" of the node that accepts a link, in declared, so that
-	// whoever dialled an address notices when somebody else has taken it.
+	// Name is "worker/variant" of the node that accepts a link, or of the master that
+	// accepts another master's, in declared, so that whoever dialled an address notices
+	// when somebody else has taken it.
 	Name string `json:"name,omitempty"`
 	// Instance is drawn at random when a node starts. A declare of another
 	// instance with the same worker and variant replaces the older one.
@@ -227,7 +228,8 @@ type NodeInfo struct {
 	// Native says that the node serves native links.
 	Native  bool   `json:"native,omitempty" yaml:"native,omitempty"`
 	Version string `json:"version,omitempty" yaml:"version,omitempty"`
-	// Since is when the master accepted the node, in milliseconds since 1970.
+	// Since is when the node was accepted, in milliseconds since 1970. That it comes back, or
+	// to another of several masters, does not change it while the masters know the instance.
 	Since int64 `json:"since" yaml:"since"`
 	// UpMillis is how long ago that was by the master's clock.
 	UpMillis int64 `json:"up_ms" yaml:"up_ms"`
