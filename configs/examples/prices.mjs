@@ -29,20 +29,19 @@ function write(message) {
   process.stdout.write(JSON.stringify({ jsonrpc: '2.0', ...message }) + '\n');
 }
 
-// call asks "worker.command" and gives its result; rejects with a Failure. When signal
-// aborts, the call is canceled, wherever it runs.
-function call(target, payload, { signal, timeout = 3000 } = {}) {
+// call asks "worker.command" for the given request and gives its result; rejects with a
+// Failure. It has as much time as the request, and ends with it, wherever it runs.
+function call(request, target, payload) {
   const id = `c${++lastCall}`;
   return new Promise((resolve, reject) => {
     calls.set(id, { resolve, reject });
-    write({ id, method: 'call', params: { target, payload, timeout_ms: timeout } });
-    signal?.addEventListener('abort', () => write({ method: 'cancel', params: { id } }), { once: true });
+    write({ id, method: 'call', params: { target, payload, for: request.id } });
   });
 }
 
 const prices = new Map([['translation', 12], ['apple', 35], ['pear', 42]]); // cents
 
-// The commands. signal aborts when nobody waits for the result any more.
+// The commands. request.signal aborts when nobody waits for the result any more.
 const commands = {
   async quote(payload) {
     const { item, quantity = 1 } = payload ?? {};
@@ -52,16 +51,16 @@ const commands = {
   },
 
   // haggle takes ten seconds, and stops when nobody waits any more.
-  async haggle(payload, signal) {
-    await sleep(10_000, undefined, { signal });
+  async haggle(payload, request) {
+    await sleep(10_000, undefined, { signal: request.signal });
     return { discount: 0 };
   },
 
   // invoice has the worker text count the words of all texts at once.
-  async invoice(payload, signal) {
+  async invoice(payload, request) {
     const texts = payload?.texts;
     if (!Array.isArray(texts)) throw new Failure(INVALID_PARAMS, 'the payload must be {"texts": ["…"]}');
-    const counts = await Promise.all(texts.map((text) => call('text.count', { text }, { signal })));
+    const counts = await Promise.all(texts.map((text) => call(request, 'text.count', { text })));
     const words = counts.reduce((sum, c) => sum + c.words, 0);
     return { texts: texts.length, words, total: (prices.get('translation') * words) / 100 };
   },
@@ -72,7 +71,7 @@ async function handle({ id, method, params }) {
   running.set(id, canceled);
   try {
     if (!Object.hasOwn(commands, method)) throw new Failure(UNKNOWN_METHOD, `prices has no ${method}`);
-    const result = await commands[method](params.payload, canceled.signal);
+    const result = await commands[method](params.payload, { id, signal: canceled.signal });
     if (!canceled.signal.aborted) write({ id, result });
   } catch (e) {
     if (canceled.signal.aborted) console.error(`${method} was canceled`);

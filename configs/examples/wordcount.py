@@ -10,7 +10,7 @@ JSON-RPC 2.0 with it, one message a line, on stdin and stdout. stderr is logged.
 
 and this program may call others itself:
 
-  out  {"jsonrpc":"2.0","id":"c1","method":"call","params":{"target":"shop.quote","payload":{},"timeout_ms":1000}}
+  out  {"jsonrpc":"2.0","id":"c1","method":"call","params":{"target":"shop.quote","payload":{},"for":1}}
   in   {"jsonrpc":"2.0","id":"c1","result":{}}   or   {..."error":{"code":-32000,"message":"...","data":{"code":"no_variant"}}}
 """
 
@@ -41,7 +41,7 @@ class Mesh:
         self.commands = commands
         self.writing = threading.Lock()
         self.numbers = itertools.count(1)
-        self.running = {}  # id of a request -> Event that is set when it is canceled
+        self.running = {}  # id -> Request
         self.calls = {}  # id of a call of our own -> Future of its answer
 
     def write(self, **message):
@@ -49,11 +49,9 @@ class Mesh:
         with self.writing:
             print(line, flush=True)
 
-    def call(self, target, payload, timeout=3.0):
-        """Calls "worker.command" and returns the result; raises Failure."""
+    def call(self, **params):
         number, answer = f"c{next(self.numbers)}", Future()
         self.calls[number] = answer
-        params = {"target": target, "payload": payload, "timeout_ms": timeout * 1000}
         self.write(id=number, method="call", params=params)
         return answer.result()  # meshctl answers each call, if need be with a timeout
 
@@ -64,12 +62,12 @@ class Mesh:
             if method is None:
                 self.answered(message)
             elif method == "cancel" and number is None:
-                canceled = self.running.get(message["params"]["id"])
-                if canceled:
-                    canceled.set()
+                request = self.running.get(message["params"]["id"])
+                if request:
+                    request.canceled.set()
             elif number is not None:
-                canceled = self.running[number] = threading.Event()
-                args = (number, method, message["params"], canceled)
+                request = self.running[number] = Request(self, number)
+                args = (request, method, message["params"])
                 threading.Thread(target=self.handle, args=args, daemon=True).start()
 
     def answered(self, message):
@@ -82,19 +80,31 @@ class Mesh:
         else:
             answer.set_result(message.get("result"))
 
-    def handle(self, number, method, params, canceled):
+    def handle(self, request, method, params):
         try:
             command = self.commands.get(method)
             if command is None:
                 raise Failure(UNKNOWN_METHOD, f"wordcount has no {method}")
-            answer = {"result": command(self, params["payload"], canceled)}
+            answer = {"result": command(request, params["payload"])}
         except Failure as e:
             answer = {"error": e.error}
         except Exception as e:  # a bug here must not end the requests of others
             answer = {"error": {"code": FAILED, "message": f"{type(e).__name__}: {e}"}}
-        del self.running[number]
-        if not canceled.is_set():
-            self.write(id=number, **answer)
+        del self.running[request.number]
+        if not request.canceled.is_set():
+            self.write(id=request.number, **answer)
+
+
+class Request:
+    """What is being answered; canceled is set when nobody waits for it any more."""
+
+    def __init__(self, mesh, number):
+        self.mesh, self.number, self.canceled = mesh, number, threading.Event()
+
+    def call(self, target, payload):
+        """Calls "worker.command" and returns the result; raises Failure. The call has as
+        much time as this request, and ends with it, wherever it runs."""
+        return self.mesh.call(**{"target": target, "payload": payload, "for": self.number})
 
 
 def text_of(payload):
@@ -103,26 +113,26 @@ def text_of(payload):
     return payload["text"]
 
 
-def count(mesh, payload, canceled):
+def count(request, payload):
     text = text_of(payload)
     return {"lines": len(text.splitlines()), "words": len(text.split()), "chars": len(text)}
 
 
-def slow_count(mesh, payload, canceled):
+def slow_count(request, payload):
     """Takes half a second for each word, and stops when nobody waits any more."""
     words = 0
     for _ in text_of(payload).split():
-        if canceled.wait(0.5):
+        if request.canceled.wait(0.5):
             print(f"canceled after {words} words", file=sys.stderr, flush=True)
             return None
         words += 1
     return {"words": words}
 
 
-def estimate(mesh, payload, canceled):
+def estimate(request, payload):
     """What a translation costs: asks the worker shop, wherever it runs."""
     words = len(text_of(payload).split())
-    quote = mesh.call("shop.quote", {"item": "translation", "quantity": words})
+    quote = request.call("shop.quote", {"item": "translation", "quantity": words})
     return {"words": words, "price": quote["total"]}
 
 

@@ -53,8 +53,9 @@ const killGrace = time.Second
 var errInterrupted = errors.New("interrupted")
 
 // Main runs one command line and gives the exit code of the process. The first
-// SIGINT or SIGTERM cancels the command's context; the second makes Main return
-// soon whatever the command does, and a third is left to the operating system.
+// SIGINT or SIGTERM cancels the command's context; the second, unless it comes with the
+// first, makes Main return soon whatever the command does, and a third is left to the
+// operating system.
 func Main(ctx context.Context, app *App, args []string) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -62,18 +63,11 @@ func Main(ctx context.Context, app *App, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	go func() {
-		select {
-		case <-signals:
-			cancel(errInterrupted)
-		case <-ctx.Done():
-			return
-		}
-		// Main ends the process soon after it returns, so this may wait on.
-		<-signals
+	// Main ends the process soon after it returns, so this may wait on.
+	go interrupts(ctx, signals, func() { cancel(errInterrupted) }, func() {
 		signal.Stop(signals)
 		close(app.forced)
-	}()
+	})
 
 	done := make(chan error, 1)
 	go func() { done <- execute(ctx, app, args) }()

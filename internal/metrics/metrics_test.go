@@ -21,7 +21,7 @@ type node struct{ meter inspect.Meter }
 
 func (n *node) Counts() []inspect.CommandCount { return n.meter.Counts() }
 func (n *node) LinkCounts() []inspect.LinkCount {
-	return []inspect.LinkCount{{Peer: "shop/a", Transport: "native"}, {Peer: "shop/b", Transport: "native"}, {Peer: "old/c", Transport: "socketio"}}
+	return []inspect.LinkCount{{Peer: "shop/a", Transport: "native"}, {Peer: "shop/b", Transport: "native", Skipped: true}, {Peer: "shop/b", Transport: "native", Skipped: true}, {Peer: "old/c", Transport: "socketio"}}
 }
 func (n *node) QueueStats() []queue.Stats {
 	return []queue.Stats{{Command: "send", Waiting: 7, Running: 1, Dead: 2, OldestMillis: 1500, Accepted: 12, Done: 4}}
@@ -97,7 +97,9 @@ func TestNode(t *testing.T) {
 		`meshctl_request_duration_seconds_count{command="bill.quote",direction="in"} 4`,
 		`meshctl_request_duration_seconds_bucket{command="mail.send",direction="out",le="60"} 0`,
 		`meshctl_request_duration_seconds_bucket{command="mail.send",direction="out",le="+Inf"} 1`,
-		`meshctl_links{transport="native",worker="shop"} 2`,
+		`meshctl_links{transport="native",worker="shop"} 3`,
+		`meshctl_variants_skipped{worker="shop"} 1`,
+		`meshctl_variants_skipped{worker="old"} 0`,
 		`meshctl_links{transport="socketio",worker="old"} 1`,
 		`meshctl_late_responses_total 3`,
 		`# TYPE go_goroutines gauge`,

@@ -25,12 +25,24 @@ func (p *page) node(n Node, name string) {
 
 	type kind struct{ worker, transport string }
 	linked := map[kind]int{}
+	skipped := map[string]map[string]bool{} // variants by worker, which may have several links
 	for _, l := range n.LinkCounts() {
-		linked[kind{worker(l.Peer), l.Transport}]++
+		w := worker(l.Peer)
+		linked[kind{w, l.Transport}]++
+		if skipped[w] == nil {
+			skipped[w] = map[string]bool{}
+		}
+		if l.Skipped {
+			skipped[w][l.Peer] = true
+		}
 	}
 	p.family("meshctl_links", "Links to other nodes.", gauge)
 	for k, n := range linked {
 		p.sample(float64(n), "transport", k.transport, "worker", k.worker)
+	}
+	p.family("meshctl_variants_skipped", "Linked variants that get nothing for a while, because they failed several times in a row.", gauge)
+	for w, variants := range skipped {
+		p.sample(float64(len(variants)), "worker", w)
 	}
 	p.family("meshctl_late_responses_total", "Responses that came when nobody waited for them any more.", counter)
 	p.sample(float64(n.Late()))

@@ -182,13 +182,17 @@ func rpcProgram(args []string) {
 			signal.Ignore(syscall.SIGTERM)
 			startChild(file)
 			say(`{"jsonrpc":"2.0","id":%s,"result":null}`, id)
-		case "call": // the payload is the params of a call; the result is the answer
+		case "call", "call-for": // the payload is the params of a call; the result is the answer
+			params := string(m.Params.Payload)
+			if m.Method == "call-for" {
+				params = strings.TrimSuffix(params, "}") + `,"for":` + string(id) + "}"
+			}
 			own := `"own-` + string(id) + `"`
 			c := make(chan string, 1)
 			mu.Lock()
 			answers[own] = c
 			mu.Unlock()
-			say(`{"jsonrpc":"2.0","id":%s,"method":"call","params":%s}`, own, m.Params.Payload)
+			say(`{"jsonrpc":"2.0","id":%s,"method":"call","params":%s}`, own, params)
 			go func() { say(`{"jsonrpc":"2.0","id":%s,"result":%s}`, id, <-c) }()
 		case "call-cancel": // the same, canceled at once
 			own := `"own-` + string(id) + `"`

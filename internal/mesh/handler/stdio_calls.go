@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 )
 
 const (
@@ -22,6 +24,7 @@ type callParams struct {
 	Target  string          `json:"target"` // worker.command
 	Payload json.RawMessage `json:"payload"`
 	Timeout *float64        `json:"timeout_ms"`
+	For     *uint64         `json:"for"` // the number of the request that it is made for
 }
 
 // serve acts on a request or notification of the program: call, cancel and log.
@@ -60,10 +63,17 @@ func (s *session) refuse(l *line, e *rpcError) {
 func (s *session) call(l *line) {
 	var in callParams
 	if err := json.Unmarshal(l.Params, &in); err != nil || in.Target == "" {
-		s.refuse(l, &rpcError{Code: rpcInvalidParams, Message: `call takes {"target": "worker.command", "payload": …, "timeout_ms"?: N}`})
+		s.refuse(l, &rpcError{Code: rpcInvalidParams, Message: `call takes {"target": "worker.command", "payload": …, "timeout_ms"?: N, "for"?: ID}`})
 		return
 	}
-	timeout := defaultCallTimeout
+	ctx, timeout := s.ctx, defaultCallTimeout
+	if in.For != nil {
+		if ctx = s.requestOf(*in.For); ctx == nil {
+			s.refuse(l, fromWire(&wire.Error{Code: wire.CodeCanceled, Message: "nobody waits for that request any more"}))
+			return
+		}
+		timeout = maxCallTimeout // it has no more than the request
+	}
 	if in.Timeout != nil {
 		if !(*in.Timeout > 0) {
 			s.refuse(l, &rpcError{Code: rpcInvalidParams, Message: "timeout_ms must be more than 0"})
@@ -79,7 +89,7 @@ func (s *session) call(l *line) {
 		s.refuse(l, fromWire(failed("this node makes no calls")))
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	release, problem := s.addCall(l, cancel)
 	if problem != nil {
 		cancel()
@@ -88,6 +98,7 @@ func (s *session) call(l *line) {
 	}
 	s.calling.Go(func() {
 		defer cancel()
+		defer context.AfterFunc(s.ctx, cancel)() // also where ctx is that of a request
 		answer := &line{ID: l.ID}
 		result, err := s.callJSON(ctx, in)
 		switch {
@@ -108,6 +119,16 @@ func (s *session) call(l *line) {
 		// answers gets no more of them.
 		s.queueLine(answer, release)
 	})
+}
+
+// requestOf gives the context of a request that the program has and has not answered, or nil.
+func (s *session) requestOf(id uint64) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.pending[id]; p != nil && p.sent {
+		return p.ctx
+	}
+	return nil
 }
 
 // addCall counts a call; release, to be called under mu, ends that.

@@ -113,6 +113,67 @@ func TestStdioCallBounds(t *testing.T) {
 	}
 }
 
+// TestStdioCallFor has the program make calls for the request that it answers: they have no more
+// time than that, and end with it.
+func TestStdioCallFor(t *testing.T) {
+	left, ended := make(chan time.Duration, 1), make(chan error, 1)
+	mesh := callerFunc(func(ctx context.Context, _ string, _ json.RawMessage) (json.RawMessage, error) {
+		deadline, _ := ctx.Deadline()
+		left <- time.Until(deadline)
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, contextError(ctx)
+	})
+	set, ask, _ := startRPC(t, Config{Env: Env{Caller: mesh}})
+	h, _ := set.Handler("call-for")
+	for _, tt := range []struct {
+		name, payload string
+		left          time.Duration
+		end           error
+	}{
+		{"canceled", `{"target":"text.slow"}`, time.Hour, context.Canceled},
+		{"canceled", `{"target":"text.slow","timeout_ms":3600000}`, time.Minute, context.Canceled},
+		{"canceled", `{"target":"text.slow","timeout_ms":60000}`, time.Minute, context.Canceled},
+		{"expired", `{"target":"text.slow","timeout_ms":60000}`, 300 * time.Millisecond, context.DeadlineExceeded},
+		{"expired", `{"target":"text.slow"}`, 300 * time.Millisecond, context.DeadlineExceeded},
+	} {
+		r := request("call-for", tt.payload)
+		r.Deadline = time.Now().Add(tt.left)
+		ctx, cancel := context.WithDeadline(t.Context(), r.Deadline)
+		done := make(chan error, 1)
+		go func() { _, err := h.Handle(ctx, r); done <- err }()
+		if got := await(t, left, "the call"); got > tt.left || got < tt.left-patience {
+			t.Errorf("%s %s: it has %s, of %s", tt.name, tt.payload, got, tt.left)
+		}
+		if tt.end == context.Canceled {
+			cancel()
+		}
+		if err := await(t, ended, "the call to end"); !errors.Is(err, tt.end) {
+			t.Errorf("%s %s: ended with %v", tt.name, tt.payload, err)
+		}
+		await(t, done, "the request to end")
+		cancel()
+	}
+	for params, want := range map[string]string{
+		`{"target":"text.slow","for":4711}`: `"data":{"code":"canceled"}`, // of no request
+		`{"target":"text.slow","for":"x"}`:  `"code":-32602`,
+	} {
+		if got, err := ask("call", params); err != nil || !strings.Contains(got, want) {
+			t.Errorf("call %s: got %s, %v; want %s", params, got, err, want)
+		}
+	}
+}
+
+func await[T any](t testing.TB, c <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+	}
+	return v
+}
+
 // TestStdioCallEndsWithProgram has the program die while it calls.
 func TestStdioCallEndsWithProgram(t *testing.T) {
 	began, ended := make(chan struct{}), make(chan error, 1)

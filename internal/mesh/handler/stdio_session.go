@@ -65,6 +65,7 @@ type outgoing struct {
 
 // pending is a request that the program has not answered.
 type pending struct {
+	ctx   context.Context // ends with the request
 	line  *outgoing
 	sent  bool
 	reply chan reply // capacity 1
@@ -99,7 +100,7 @@ func (s *session) ask(ctx context.Context, r *Request) (json.RawMessage, error) 
 	if err != nil {
 		return nil, badRequest("encode request for the program: %v", err)
 	}
-	p := &pending{reply: make(chan reply, 1)}
+	p := &pending{ctx: ctx, reply: make(chan reply, 1)}
 	p.line = &outgoing{data: data, taken: func() { p.sent = true }}
 
 	s.mu.Lock()

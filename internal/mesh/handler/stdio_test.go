@@ -125,7 +125,7 @@ func cancelInFlight(t *testing.T, set *Set, h Handler, r *Request) error {
 func startRPC(t testing.TB, cfg Config, args ...string) (*Set, ask, func()) {
 	t.Helper()
 	w := worker(schema.Method{Stdio: self(t, "rpc", args...)}, "echo", "request", "env", "pid", "hang", "canceled",
-		"error", "say", "die", "close", "long", "big", "child", "call", "call-cancel", "unknown")
+		"error", "say", "die", "close", "long", "big", "child", "call", "call-for", "call-cancel", "unknown")
 	set, stop := runSet(t, w, cfg)
 	return set, func(command, payload string) (string, error) {
 		h, ok := set.Handler(command)

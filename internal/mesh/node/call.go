@@ -221,22 +221,18 @@ func (c *core) nobodyTook(a *asking, o *outgoing, last *wire.Error) *wire.Error 
 // tryAll asks each variant once. One that failed of late is better than nobody.
 func (c *core) tryAll(ctx context.Context, a *asking, o *outgoing, ring *route.Ring[*peer], sel route.Selection) (last *wire.Error) {
 	all, first := a.line(ring, sel)
-	left := 0
+	var passed []*peer // over
 	for i := range all {
 		p := all[(first+i)%len(all)]
 		if skipped(p) {
-			left++
+			passed = append(passed, p)
 			continue
 		}
 		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {
 			return last
 		}
 	}
-	for i := 0; left > 0 && i < len(all); i++ {
-		p := all[(first+i)%len(all)]
-		if !skipped(p) {
-			continue
-		}
+	for _, p := range passed {
 		if last = c.try(ctx, a, o, targetOf(p)); a.result.Replies != nil {
 			return last
 		}

@@ -198,6 +198,36 @@ func TestFailingVariantIsSkipped(t *testing.T) {
 	}
 }
 
+// A variant that comes to be skipped while a request looks for one that takes it has been asked, and is
+// not asked again.
+func TestEachVariantIsAskedOnce(t *testing.T) {
+	m := meshtest.New(t, bank)
+	var asked [2]atomic.Int32
+	for i := range asked {
+		m.Join("billing", fmt.Sprint("b", i), served(func(context.Context, *handler.Request) (json.RawMessage, error) {
+			asked[i].Add(1)
+			return nil, &wire.Error{Code: wire.CodeOverloaded, Message: "full", Temporary: true}
+		}, "who"))
+	}
+	s := m.Join("shop", "s1")
+	meshtest.AwaitPeers(t, s, "billing/b0", "billing/b1")
+	call := func(only ...string) {
+		if _, err := s.Call(t.Context(), "billing.who", nil, node.CallOptions{Timeout: time.Minute, Only: only}); wire.CodeOf(err) != wire.CodeOverloaded {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		call("b0")
+	}
+	for range 5 {
+		call("b1")
+	}
+	call() // b1 is skipped, and b0 fails for the fifth time
+	if b0, b1 := asked[0].Load(), asked[1].Load(); b0 != 5 || b1 != 6 {
+		t.Errorf("asked %d and %d times, want 5 and 6", b0, b1)
+	}
+}
+
 // TestTheShareOfAFailingVariantIsSpread: evenly over those that are left, by nodes, which skip it, and by
 // operators, which ask it each time that it is its turn.
 func TestTheShareOfAFailingVariantIsSpread(t *testing.T) {

@@ -316,7 +316,6 @@ func TestContext(t *testing.T) {
 			return derive(ctx)
 		}, out})
 		<-begun
-		a.Close() // requests outlive their link
 		stop()
 		if o := <-out; o.code != wire.CodeCanceled {
 			t.Errorf("%+v", o)
@@ -327,6 +326,34 @@ func TestContext(t *testing.T) {
 		synctest.Wait()
 		if ended.Load() != 1 {
 			t.Errorf("AfterFunc: %d", ended.Load())
+		}
+		check(t, s.Oldest)
+	})
+}
+
+// What is awaited ends with its source, what nobody waits for does not.
+func TestSourceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rpc.NewServer(t.Context(), 100, slog.New(slog.DiscardHandler))
+		a, b := s.Source("a"), s.Source("b")
+		out := make(chan outcome, 3)
+		s.Go(new(rpc.Running), in(a, "1", time.Hour), job{hang, out})
+		s.Go(new(rpc.Running), in(a, "", time.Minute), job{hang, out})
+		s.Go(new(rpc.Running), in(b, "1", time.Hour), job{hang, out})
+		began := time.Now()
+		a.Close()
+		if o := <-out; o.code != wire.CodeCanceled || time.Since(began) != 0 {
+			t.Errorf("%+v after %s", o, time.Since(began))
+		}
+		if o := <-out; o.code != wire.CodeTimeout || time.Since(began) != time.Minute {
+			t.Errorf("of nobody: %+v after %s", o, time.Since(began))
+		}
+		b.Close()
+		if o := <-out; o.code != wire.CodeCanceled || time.Since(began) != time.Minute {
+			t.Errorf("of another: %+v after %s", o, time.Since(began))
+		}
+		if err := s.Idle(t.Context()); err != nil {
+			t.Error(err)
 		}
 		check(t, s.Oldest)
 	})

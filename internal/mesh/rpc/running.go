@@ -15,7 +15,7 @@ type Running struct {
 	in       Incoming
 	job      Job
 	phase    atomic.Int32
-	canceled atomic.Bool // by the peer
+	canceled atomic.Bool // by the peer, or with its link
 	ended    atomic.Int32
 
 	// Guarded by in.From.mu.
@@ -101,6 +101,12 @@ func (r *Running) AfterFunc(f func()) (stop func() bool) {
 		}
 		return false
 	}
+}
+
+// cancel ends the request for whoever asked for it. in.From.mu is held.
+func (r *Running) cancel() {
+	r.canceled.Store(true)
+	r.end(byCancel)
 }
 
 // end ends the context. in.From.mu is held.

@@ -71,7 +71,7 @@ type Incoming struct {
 	Deadline time.Time
 }
 
-var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled by the caller"}
+var errCanceled = &wire.Error{Code: wire.CodeCanceled, Message: "canceled: the caller gave up, or its link ended"}
 
 // Go has job answered on a goroutine of its own. It does not block. A request that
 // cannot be taken is refused by Reply at once: overloaded over the bound, bad_request for

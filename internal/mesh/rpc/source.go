@@ -29,10 +29,16 @@ func (s *Server) Source(peer string) *Source {
 	return src
 }
 
-// Close says that no more requests come. Those under way go on.
+// Close says that no more requests come, and no response can go back. Requests under way end as
+// if their caller had canceled them; those that can have no response go on.
 func (src *Source) Close() {
 	src.mu.Lock()
 	src.closed = true
+	for r := src.first; r != nil; r = r.next {
+		if r.in.UID != "" || r.in.Number != 0 {
+			r.cancel()
+		}
+	}
 	empty := src.first == nil
 	src.mu.Unlock()
 	if empty {
@@ -56,8 +62,7 @@ func (src *Source) Cancel(number uint64, uid string) {
 		r = src.byNumber[number]
 	}
 	if r != nil {
-		r.canceled.Store(true)
-		r.end(byCancel)
+		r.cancel()
 	}
 }
 
@@ -78,8 +83,7 @@ func (src *Source) cancelUID(uid string) {
 	defer src.mu.Unlock()
 	for r := src.first; r != nil; r = r.next {
 		if r.in.UID == uid {
-			r.canceled.Store(true)
-			r.end(byCancel)
+			r.cancel()
 		}
 	}
 }
