@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -224,6 +225,11 @@ func runKeysRemove(ctx context.Context, c *keyChange) error {
 		return &hinted{fmt.Errorf("the key %s is used for new links by %s", c.fingerprint, strings.Join(using, ", ")), "meshctl keys use makes another the one for new links"}
 	case links > 0 && !c.force:
 		return &hinted{fmt.Errorf("%s still on the key %s", counted(links, "link"), c.fingerprint), "they move within seconds of meshctl keys use, once their requests have ended; meshctl keys list counts them; --force ends them"}
+	}
+	knows := func(p keyPeer) bool { return slices.Contains(p.Accepts, c.fingerprint) }
+	if _, err := c.ring.Find(c.fingerprint); err != nil && !slices.ContainsFunc(peers, knows) {
+		// No error: a removal may be repeated. But nobody should take a mistyped key for removed.
+		c.app.notice("warning: nobody that answers has a key %s, nor has %s; meshctl keys list shows the fingerprints", c.fingerprint, c.file.Source)
 	}
 	// The nodes first: as long as the master accepts the key, somebody who fails can be asked again.
 	peers, err = mesh.everybody(ctx, wire.KeyOrder{Op: wire.KeyRemove, Fingerprint: c.fingerprint, Force: c.force}, true)

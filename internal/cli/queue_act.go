@@ -143,8 +143,8 @@ func newCmdQueueDrain(app *App) *cobra.Command {
 		Use:   "drain WORKER.COMMAND",
 		Short: "Take no more requests into a queue, and wait until it is empty",
 		Long: `Close a queue: nodes refuse new requests for it, and work off what is there. Ends when
-it is empty, or with exit code 5 after --timeout. The queue stays closed until
---resume: in Redis for everybody, otherwise no longer than until the node starts again.`,
+it is empty, or with exit code 5 after --timeout. The queue stays closed, after Ctrl-C
+too, until --resume: in Redis for everybody, otherwise no longer than until the node starts again.`,
 		Example: "  meshctl queue drain mailer.send --timeout 5m\n  meshctl queue drain mailer.send --resume",
 		Args:    exactArgs(1),
 	}, runQueueDrain, func(cmd *cobra.Command, opts *queueOptions) {
@@ -174,6 +174,9 @@ func runQueueDrain(ctx context.Context, opts *queueOptions) error {
 		if left, err = opts.awaitEmpty(ctx, func(ctx context.Context) ([]queueAnswer, error) {
 			return opts.each(ctx, conn, wire.QueueRequest{Op: wire.QueueList})
 		}); err != nil {
+			if ctx.Err() != nil { // Ctrl-C ends the wait, and the error says no more than that
+				opts.app.notice("the queue takes no more requests; meshctl queue drain %s.%s --resume opens it again", opts.worker, opts.command)
+			}
 			return err
 		}
 	}

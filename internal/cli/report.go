@@ -22,9 +22,7 @@ func (a *App) report(err error, asJSON bool) int {
 			attrs = append(attrs, "hint", f.Hint)
 		}
 		log.Error(f.Message, attrs...)
-	case asJSON:
-		// Nothing is left to tell of an error of writing to stdout.
-		_ = writeJSON(a.Out, map[string]any{"error": f}, true)
+	case asJSON && writeJSON(a.Out, map[string]any{"error": f}, true) == nil: // else stderr is what is left
 	default:
 		fmt.Fprintln(a.Err, a.paint("error:")+" "+indentLines(printableLines(f.Message)))
 		if f.Hint != "" {

@@ -65,7 +65,26 @@ or, in several terminals:
 	for _, c := range root.Commands() {
 		completeSettings(c)
 	}
+	refuseUnknownTopics(root)
 	return root
+}
+
+// refuseUnknownTopics has help end with an error for what is no command: cobra shows the help
+// of the nearest command above it, as if that had been asked for.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Args = func(_ *cobra.Command, args []string) error {
+			topic, rest, err := root.Find(args)
+			if err != nil || !topic.HasSubCommands() {
+				return err
+			}
+			return unknownCommand(topic, rest)
+		}
+	}
 }
 
 // load finds out the configuration of a command whose flags are parsed.
@@ -87,8 +106,12 @@ func (a *App) load(cmd *cobra.Command) (*config.Config, error) {
 	return cfg, nil
 }
 
-// flagError makes usage errors of what cobra says about flags.
+// flagError makes usage errors of what cobra says about flags. Behind a mistyped command its
+// flags are those of the one above, and not what is wrong.
 func flagError(cmd *cobra.Command, err error) error {
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return unknownCommand(cmd, args)
+	}
 	hint := fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		var names []string
