@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -198,6 +199,7 @@ func (opts *callOptions) hintJob(err error, sch *schema.Schema) error {
 // payload gives the JSON to send, which is valid.
 func (opts *callOptions) payload(ctx context.Context) (json.RawMessage, error) {
 	limit := int(opts.cfg.MaxPayload)
+	const larger = "--max-payload allows a larger one, to nodes that have been given that, too"
 	var data []byte
 	name := "-d"
 	switch rest, isFile := strings.CutPrefix(opts.data, "@"); {
@@ -207,6 +209,9 @@ func (opts *callOptions) payload(ctx context.Context) (json.RawMessage, error) {
 		name = "stdin"
 		var err error
 		if data, err = readInterruptibly(ctx, opts.app.In, limit); err != nil {
+			if errors.Is(err, bounded.ErrTooLarge) {
+				return nil, &hinted{fmt.Errorf("read payload: %w", err), larger}
+			}
 			return nil, fmt.Errorf("read stdin: %w", err)
 		}
 	case isFile && rest == "":
@@ -215,7 +220,11 @@ func (opts *callOptions) payload(ctx context.Context) (json.RawMessage, error) {
 		name = rest
 		var err error
 		if data, err = bounded.ReadFile(rest, limit); err != nil {
-			return nil, usagef("-d @FILE reads the payload from FILE", "read payload: %v", err)
+			hint := "-d @FILE reads the payload from FILE"
+			if errors.Is(err, bounded.ErrTooLarge) {
+				hint = larger
+			}
+			return nil, usagef(hint, "read payload: %v", err)
 		}
 	default:
 		data = []byte(opts.data)

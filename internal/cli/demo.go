@@ -7,9 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,6 +74,9 @@ func runDemo(ctx context.Context, opts *demoOptions) error {
 	if opts.app.interactive() && !opts.noTUI {
 		return opts.show(ctx, cfg)
 	}
+	// A reader that leaves, such as head, ends the demo in order: the keys are to go.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
 	out := &demoOutput{w: opts.app.Out, keysFile: file}
 	cfg.Out = out
 	err = demo.Run(ctx, cfg)

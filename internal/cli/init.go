@@ -36,7 +36,7 @@ the three is there, nothing is written.`,
 	return cmd
 }
 
-func runInit(app *App, dir string) error {
+func runInit(app *App, dir string) (err error) {
 	names := []string{config.FileName, schemaFileName, config.KeysFileName}
 	for _, name := range names {
 		path := filepath.Join(dir, name)
@@ -50,11 +50,27 @@ func runInit(app *App, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("create directory: %w", err)
 	}
-	sample := config.SampleFile(map[string]string{"schema": schemaFileName, "keys": config.KeysFileName})
-	if err := writeNew(filepath.Join(dir, config.FileName), sample); err != nil {
+	var written []string
+	defer func() {
+		if err != nil { // a part of the files, such as a full disk leaves, would be in the way of the next init
+			for _, path := range written {
+				_ = os.Remove(path)
+			}
+		}
+	}()
+	write := func(name string, data []byte) error {
+		path := filepath.Join(dir, name)
+		created, err := writeNew(path, data)
+		if created {
+			written = append(written, path)
+		}
 		return err
 	}
-	if err := writeNew(filepath.Join(dir, schemaFileName), configs.StarterSchema); err != nil {
+	sample := config.SampleFile(map[string]string{"schema": schemaFileName, "keys": config.KeysFileName})
+	if err := write(config.FileName, sample); err != nil {
+		return err
+	}
+	if err := write(schemaFileName, configs.StarterSchema); err != nil {
 		return err
 	}
 	keysPath := filepath.Join(dir, config.KeysFileName)
@@ -76,15 +92,15 @@ func runInit(app *App, dir string) error {
 	return nil
 }
 
-// writeNew writes a file that must not exist.
-func writeNew(path string, data []byte) error {
+// writeNew writes a file that must not exist, and tells whether it made one.
+func writeNew(path string, data []byte) (created bool, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return fmt.Errorf("create file: %w", err)
+		return false, fmt.Errorf("create file: %w", err)
 	}
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return true, fmt.Errorf("write %s: %w", path, err)
 	}
-	return nil
+	return true, nil
 }

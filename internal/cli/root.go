@@ -65,24 +65,27 @@ or, in several terminals:
 	for _, c := range root.Commands() {
 		completeSettings(c)
 	}
-	refuseUnknownTopics(root)
+	refuseUnknown(root)
 	return root
 }
 
-// refuseUnknownTopics has help end with an error for what is no command: cobra shows the help
-// of the nearest command above it, as if that had been asked for.
-func refuseUnknownTopics(root *cobra.Command) {
+// refuseUnknown has cobra's own commands end with an error for a command or shell that they do
+// not know: they print the help of the one above, on stdout, as if that had been asked for.
+func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() != "help" {
-			continue
-		}
-		c.Args = func(_ *cobra.Command, args []string) error {
-			topic, rest, err := root.Find(args)
-			if err != nil || !topic.HasSubCommands() {
-				return err
+		switch c.Name() {
+		case "completion":
+			c.Args, c.RunE = unknownCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				topic, rest, err := root.Find(args)
+				if err != nil || !topic.HasSubCommands() {
+					return err
+				}
+				return unknownCommand(topic, rest)
 			}
-			return unknownCommand(topic, rest)
 		}
 	}
 }

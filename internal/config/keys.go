@@ -49,7 +49,7 @@ func (c *Config) LoadKeys() (KeyRing, error) {
 	}
 	created, err := CreateKeysFile(missing.path)
 	if err != nil {
-		return KeyRing{}, err
+		return KeyRing{}, fmt.Errorf("%w; set MESHCTL_KEYS, or MESHCTL_PUBLIC_KEY and MESHCTL_PRIVATE_KEY", err)
 	}
 	// Read it back: another process may have been first.
 	ring, err = ReadKeysFile(missing.path)

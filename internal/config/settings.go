@@ -203,7 +203,7 @@ func Settings() []Setting {
 
 		{Key: "worker", Kind: KindString, Default: "worker", NoFlag: true, Commands: []string{CmdJoin},
 			Usage: "worker that join is when its argument is missing"},
-		{Key: "variant", Kind: KindString, Commands: []string{CmdJoin},
+		{Key: "variant", Kind: KindString, Commands: []string{CmdJoin}, Check: wire.ValidVariant,
 			Usage: "`name` of this instance of the worker; default: the host name and six random characters"},
 		{Key: "mesh-port", Kind: KindInt, Default: "0", Max: maxPort, Env: []string{"LOCAL_SOCKET_PORT"}, Commands: []string{CmdJoin},
 			Usage: "`port` that other nodes reach this one on; 0 takes a free one"},

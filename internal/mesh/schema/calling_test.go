@@ -77,6 +77,7 @@ func TestCallingProblems(t *testing.T) {
 		`{max_in_flight: -1}`:                                "whole number",
 		`{queued: true, max_in_flight: 3}`:                   "no meaning for a queued command",
 		`{method: {builtin: echo, balance: round_robin}}`:    "stands beside method",
+		`{builtin: echo, respond: true}`:                     `unknown key "respond" in method; write {responds: …, method: {…}}`,
 		`{idempotent: true, retry: {attempts: 2}, retri: 1}`: `retry`,
 	} {
 		_, err := Parse("s.yaml", []byte(`{a: {_commands: {_balanced: {x: `+command+`}}}}`))

@@ -126,6 +126,10 @@ func (c *checker) method(members []member, path string, n *node) *Method {
 					fmt.Sprintf("{%s: …, method: {…}}", m.key))
 				continue
 			}
+			if near := suggest(m.key, commandKeys()); near != "" && suggest(m.key, methodKeys()) == "" {
+				c.add(m.at, at, fmt.Sprintf("unknown key %q in method", clip(m.key)), fmt.Sprintf("{%s: …, method: {…}}", near))
+				continue
+			}
 			c.unknown(m, path, "method", methodKeys())
 		}
 	}

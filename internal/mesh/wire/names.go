@@ -82,7 +82,8 @@ func validID(kind, s string, limit int, legal *[256]bool) error {
 	}
 	for i := range len(s) {
 		if !legal[s[i]] {
-			return fmt.Errorf("%s %q has a character that is not allowed", kind, s)
+			r, _ := utf8.DecodeRuneInString(s[i:])
+			return fmt.Errorf("%s %q has the character %q, which is not allowed", kind, s, r)
 		}
 	}
 	if inherited(s) {
