@@ -68,7 +68,8 @@ type Item struct {
 
 	Payload  json.RawMessage `json:"-"`
 	Enqueued time.Time       `json:"enqueued"`
-	// Deadline is when the item is not wanted any more; zero: never.
+	// Deadline is when the item is not wanted any more; zero: never. It is by the clock of Enqueued;
+	// for work it is by the clock of who works.
 	Deadline time.Time `json:"deadline,omitzero"`
 
 	// Origin is the store that Add was called on, where outcomes have to find back to it. Set by

@@ -213,7 +213,7 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 		q.dirty = true
 	}()
 	answer, err := q.begin(ctx, c)
-	if err != nil || len(answer) != 2 {
+	if err != nil || len(answer) != 3 {
 		_ = q.s.failed(err)
 		return // it is claimed again when its lease has run out
 	}
@@ -225,6 +225,7 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 		return
 	}
 	c.item.Attempt, c.item.Redelivered = int(answer[0]), answer[1] == 1
+	c.item.Deadline = deadlineHere(c.item, time.Duration(answer[2])*time.Millisecond)
 	if c.item.Attempt > q.o.Retries+1 && !c.item.Once {
 		c.item.Attempt-- // it is not begun
 		_ = q.s.failed(q.s.client.HIncrBy(ctx, q.key("tries"), c.id, -1).Err())
@@ -260,6 +261,15 @@ func (q *redisQueue) begin(ctx context.Context, c *claim) ([]int64, error) {
 	}
 	keys := q.keys("jobs", "at", "tries", "again", idempotencyKey(c.item))
 	return q.eval(ctx, beginScript, keys, redisGroup, c.entry, c.id, claimed, window).Int64Slice()
+}
+
+// deadlineHere is an item's deadline by the clock of this machine, whatever that of the other one says which
+// has added the item: age ago, by Redis' clock.
+func deadlineHere(item Item, age time.Duration) time.Time {
+	if item.Deadline.IsZero() || item.Enqueued.IsZero() {
+		return item.Deadline
+	}
+	return time.Now().Add(item.Deadline.Sub(item.Enqueued) - max(0, age))
 }
 
 // idempotencyKey is where the id is of the item that was accepted with an item's key.

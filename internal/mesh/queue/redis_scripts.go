@@ -62,14 +62,15 @@ if ARGV[6] ~= '0' then redis.call('SET', KEYS[5], ARGV[2], 'PX', ARGV[6]) end
 return {'ok', entry, 0}`)
 
 // beginScript: jobs, at, tries, again, key; group, entry, id, claimed, window in ms ("0": not a new
-// item, or one without a key). It gives the number of the try, and 1 when the item is redelivered;
-// 0 when it is gone, and 1 when that is because another one with its key was accepted: then it was not, as
-// nobody was told that it is stored. Where there is none its key is noted, if that was cut off.
+// item, or one without a key). It gives the number of the try, 1 when the item is redelivered, and for how
+// many ms the entry has been there; or 0 when it is gone, 1 when that is because another one with its key was
+// accepted (then it was not, as nobody was told that it is stored), and 0. Where there is none its key is noted, if that was cut off.
 var beginScript = redis.NewScript(luaNow + `
 local id, entry = ARGV[3], ARGV[2]
 local gone, twin = redis.call('HGET', KEYS[2], id) ~= entry, 0
 local tries = tonumber(redis.call('HGET', KEYS[3], id) or '0')
-local left = string.match(entry, '^%d+') + ARGV[5] - now
+local age = now - string.match(entry, '^%d+')
+local left = ARGV[5] - age
 if not gone and tries == 0 and ARGV[5] ~= '0' and left > 0 then
   local had = redis.call('GET', KEYS[5])
   if not had then
@@ -82,10 +83,10 @@ end
 if gone then
   redis.call('XDEL', KEYS[1], entry)
   redis.call('XACK', KEYS[1], ARGV[1], entry)
-  return {0, twin}
+  return {0, twin, 0}
 end
 if ARGV[4] == '1' and tries > 0 then redis.call('SADD', KEYS[4], id) end
-return {redis.call('HINCRBY', KEYS[3], id, 1), redis.call('SISMEMBER', KEYS[4], id)}`)
+return {redis.call('HINCRBY', KEYS[3], id, 1), redis.call('SISMEMBER', KEYS[4], id), age}`)
 
 // endScript: jobs, at, tries, again, err, later, held, dead, dead-r; group, entry, id, what
 // becomes of it (done, retry, dead), r, sealed error, pause in ms, most dead letters. It gives
