@@ -160,6 +160,8 @@ func runCall(ctx context.Context, opts *callOptions) error {
 	nc.Redis, nc.Mesh = opts.cfg.Redis, opts.cfg.Mesh
 	ctx, cancel := timed(ctx, opts.cfg)
 	defer cancel()
+	ctx, cancel = opts.app.withinHandler(ctx)
+	defer cancel()
 	op, err := connectTo(ctx, nc)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/meshctl/meshctl/configs"
 	"github.com/meshctl/meshctl/internal/bounded"
 	"github.com/meshctl/meshctl/internal/config"
+	"github.com/meshctl/meshctl/internal/mesh/handler"
 	"github.com/meshctl/meshctl/internal/mesh/node"
 	"github.com/meshctl/meshctl/internal/mesh/schema"
 	"github.com/meshctl/meshctl/internal/mesh/seal"
@@ -149,6 +150,18 @@ func timed(ctx context.Context, cfg *config.Config) (context.Context, context.Ca
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, cfg.Timeout)
+}
+
+// withinHandler bounds ctx by the deadline of the request that this process answers, if it is part of an exec handler: so
+// that those it asks know how much time is left. A deadline that has passed is that of a request that this process has
+// outlived, and bounds nothing.
+func (a *App) withinHandler(ctx context.Context) (context.Context, context.CancelFunc) {
+	text, _ := a.Env.LookupEnv(handler.EnvDeadline)
+	deadline, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || !time.Now().Before(deadline) {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline)
 }
 
 // splitTarget takes WORKER.COMMAND apart.

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// EnvDeadline is the variable that tells a program when its request ends, as RFC 3339 in UTC.
+const EnvDeadline = "MESH_DEADLINE"
+
 // errOutput is the cause of a context that ended because a program wrote too much.
 var errOutput = errors.New("output exceeds its limit")
 
@@ -79,7 +82,7 @@ func requestEnv(r *Request) []string {
 		"MESH_UID=" + oneLine(r.UID),
 	}
 	if !r.Deadline.IsZero() {
-		env = append(env, "MESH_DEADLINE="+r.Deadline.UTC().Format(time.RFC3339Nano))
+		env = append(env, EnvDeadline+"="+r.Deadline.UTC().Format(time.RFC3339Nano))
 	}
 	if r.Attempt > 0 {
 		env = append(env, "MESH_ATTEMPT="+strconv.Itoa(r.Attempt), "MESH_REDELIVERED="+strconv.FormatBool(r.Redelivered))
