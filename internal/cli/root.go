@@ -35,12 +35,14 @@ or, in several terminals:
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          unknownCommand,
+		Version:       app.Build.Version,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(app.In)
 	root.SetOut(app.Out)
 	root.SetErr(app.Err)
 	root.SetFlagErrorFunc(flagError)
+	root.SetVersionTemplate(app.version().line() + "\n")
 	root.PersistentFlags().String("config", "", "configuration `file`; default: $MESHCTL_CONFIG, ./meshctl.yaml, then the user's configuration folder")
 	root.SuggestionsMinimumDistance = 2
 	root.AddGroup(

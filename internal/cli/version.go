@@ -55,15 +55,23 @@ func newCmdVersion(app *App) *cobra.Command {
 	return cmd
 }
 
+func (a *App) version() versionInfo {
+	return versionInfo{Build: a.Build, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+}
+
 func runVersion(app *App, output format) error {
-	v := versionInfo{Build: app.Build, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	v := app.version()
 	if output != formatTable {
 		return writeValue(app.Out, v, output)
 	}
+	_, err := fmt.Fprintln(app.Out, v.line())
+	return err
+}
+
+func (v versionInfo) line() string {
 	line := "meshctl " + v.Version
 	if v.Commit != "" {
 		line += fmt.Sprintf(" (%.12s, %s)", v.Commit, v.Date)
 	}
-	_, err := fmt.Fprintf(app.Out, "%s %s %s/%s\n", line, v.Go, v.OS, v.Arch)
-	return err
+	return fmt.Sprintf("%s %s %s/%s", line, v.Go, v.OS, v.Arch)
 }
