@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,20 +235,12 @@ func TestHostileLists(t *testing.T) {
 		"null masters":  `"mesh.masters":null`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			port := m.Serve(func(r *meshtest.Raw) {
-				r.Hears(wire.EventDeclare)
-				r.Tells(wire.EventDeclared, `{"worker":"@operator","variant":"o","clientId":"c","port":0,"ip":"127.0.0.1","meshctl":{"protocol":1,"schema":{"billing":{"_allow":"anyNode","_connect":[],"_commands":{"_balanced":{},"_broadcast":{}}}}}}`)
-				command, ok := r.Hears(wire.EventCommand)
-				if !ok {
-					return
+			var asked atomic.Int32
+			port := toOperators(t, m, "", func() string {
+				if asked.Add(1) > 1 {
+					t.Error("it was asked again")
 				}
-				var asked struct {
-					UID string `json:"uid"`
-				}
-				if err := json.Unmarshal([]byte(command), &asked); err != nil {
-					t.Error(err)
-				}
-				r.Tells(wire.EventResponse, fmt.Sprintf(`{"uid":%q,%s}`, asked.UID, list))
+				return list
 			})
 			op := m.Operator(func(c *node.Config) { c.Master, c.Timeout = fmt.Sprint("127.0.0.1:", port), 20*time.Second })
 			var err error

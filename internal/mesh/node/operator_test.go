@@ -120,24 +120,11 @@ func callWhileSettling(t *testing.T) error {
 func TestOperatorsTimeIsUpWhileAMasterSettles(t *testing.T) {
 	m := meshtest.New(t, shop)
 	var lists atomic.Int32
-	port := m.Serve(func(r *meshtest.Raw) {
-		r.Hears(wire.EventDeclare)
-		r.Tells(wire.EventDeclared, `{"worker":"@operator","variant":"o","clientId":"c","port":0,"ip":"127.0.0.1","meshctl":{"protocol":1,"schema":{"billing":{"_allow":"anyNode","_connect":[],"_commands":{"_balanced":{"echo":{"responds":true}},"_broadcast":{}}}}}}`)
-		for {
-			command, ok := r.Hears(wire.EventCommand)
-			if !ok {
-				return
-			}
-			var asked struct {
-				UID string `json:"uid"`
-			}
-			if err := json.Unmarshal([]byte(command), &asked); err != nil {
-				t.Error(err)
-			}
-			if lists.Add(1) == 1 {
-				r.Tells(wire.EventResponse, fmt.Sprintf(`{"uid":%q,"mesh.nodes":{"total":0,"nodes":[],"settling":true}}`, asked.UID))
-			}
+	port := toOperators(t, m, `"echo":{"responds":true}`, func() string {
+		if lists.Add(1) > 1 {
+			return "" // it takes longer than there is time
 		}
+		return `"mesh.nodes":{"total":0,"nodes":[],"settling":true}`
 	})
 	op := m.Operator(func(c *node.Config) { c.Master = fmt.Sprint("127.0.0.1:", port) })
 	asked := make(chan struct{})
@@ -149,4 +136,28 @@ func TestOperatorsTimeIsUpWhileAMasterSettles(t *testing.T) {
 	if wire.CodeOf(err) != wire.CodeNoVariant {
 		t.Errorf("%v", err)
 	}
+}
+
+// toOperators pretends a master with one worker, billing, that has the balanced commands. It answers what operators ask
+// with what answer gives, which may be nothing.
+func toOperators(t *testing.T, m *meshtest.Mesh, commands string, answer func() string) (port int) {
+	return m.Serve(func(r *meshtest.Raw) {
+		r.Hears(wire.EventDeclare)
+		r.Tells(wire.EventDeclared, fmt.Sprintf(`{"worker":"@operator","variant":"o","clientId":"c","port":0,"ip":"127.0.0.1","meshctl":{"protocol":1,"schema":{"billing":{"_allow":"anyNode","_connect":[],"_commands":{"_balanced":{%s},"_broadcast":{}}}}}}`, commands))
+		for {
+			command, ok := r.Hears(wire.EventCommand)
+			if !ok {
+				return
+			}
+			var asked struct {
+				UID string `json:"uid"`
+			}
+			if err := json.Unmarshal([]byte(command), &asked); err != nil {
+				t.Error(err)
+			}
+			if text := answer(); text != "" {
+				r.Tells(wire.EventResponse, fmt.Sprintf(`{"uid":%q,%s}`, asked.UID, text))
+			}
+		}
+	})
 }
