@@ -129,6 +129,20 @@ func TestEmbeddedCutOff(t *testing.T) {
 	}
 }
 
+// Wherever a larger file is cut off, its repair comes to an end, and has what is before the cut.
+func TestEmbeddedCutOffInMany(t *testing.T) {
+	const items = 120
+	for range 2 { // where a page lies is not always the same
+		file := fill(t, items)
+		for n := 30; n < 100; n += 5 {
+			waiting, dead, log := reopen(t, file[:len(file)*n/100])
+			if waiting+dead < items && !strings.Contains(log, "level=ERROR") || waiting+dead < items*n/200 {
+				t.Errorf("cut off at %d%% %d wait, %d dead letters; the log says:\n%s", n, waiting, dead, log)
+			}
+		}
+	}
+}
+
 // A page that was overwritten is no reason to end the process, and where it is one of many the items on the others
 // stay in their queue.
 func TestEmbeddedOverwritten(t *testing.T) {

@@ -245,12 +245,16 @@ func (s *salvage) queue(name []byte, from *bolt.Bucket) error {
 	for seq, gap := uint64(0), 0; gap < maxGap; seq, gap = seq+1, gap+1 {
 		if guard(func() error {
 			c := from.Bucket(bucketItems).Cursor()
-			for k, v := c.Seek(seqKey(seq)); k != nil; k, v = c.Next() {
+			k, v := c.Seek(seqKey(seq))
+			if k != nil && bytes.Compare(k, seqKey(seq)) < 0 {
+				return errDamaged // it has led back to where we were
+			}
+			for ; k != nil; k, v = c.Next() {
 				if len(k) == 8 {
-					seq = binary.BigEndian.Uint64(k)
+					seq = max(seq, binary.BigEndian.Uint64(k))
 				}
 				item, err := decodeRecord(bytes.Clone(v))
-				if err != nil {
+				if err != nil || s.seen[item.ID] {
 					continue
 				}
 				gap = 0
