@@ -201,7 +201,7 @@ func (m *slowMesh) round(ctx context.Context, number int) (*slowRound, error) {
 		return nil, err
 	}
 	if r.lost -= lostBefore; r.lost > 0 && stall > stallLimit { // who is frozen on such a machine is silent for longer
-		return nil, fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
+		return nil, tooBusy(stall)
 	}
 	for _, name := range slowCallers() {
 		if err := callers[name].Stop(joinLimit); err != nil {

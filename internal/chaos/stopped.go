@@ -112,7 +112,7 @@ func runStopped(ctx context.Context, lab *Lab, args []string) (report Report, er
 	left, masterless := after.nodes-before.nodes, after.masters-before.masters
 	differs := view.differs(sch, names)
 	if lost+left+masterless > 0 && stall > stallLimit {
-		return report, fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
+		return report, tooBusy(stall)
 	}
 	report.Count("stops", lab.Size.Count)
 	report.Count("links lost", lost)
@@ -190,6 +190,11 @@ func freezeAtRandom(ctx context.Context, lab *Lab, victims []*Process) error {
 	default:
 		return context.Cause(ctx)
 	}
+}
+
+// tooBusy says that nothing can be judged on this machine at present.
+func tooBusy(stall time.Duration) error {
+	return fmt.Errorf("the machine is too busy: this process itself did not run for %s", stall)
 }
 
 // longestStall is for how long at most this process, which nobody stops, did not get to run until ctx ended.

@@ -57,7 +57,7 @@ func (m *keyMesh) masters(ctx context.Context) ([]string, error) {
 		case x.ID == "":
 			return []string{wire.MasterWorker}, nil
 		case x.State != wire.MasterGone:
-			names = append(names, wire.MasterWorker+"/"+x.ID)
+			names = append(names, wire.MasterName(x.ID))
 		}
 	}
 	return names, nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -242,15 +243,8 @@ func runQueueList(ctx context.Context, opts *queueOptions) error {
 	}
 	table := make([][]string, len(rows))
 	for i, r := range rows {
-		state := "open"
-		switch {
-		case r.Error != "":
-			state = "unavailable"
-		case r.Closed:
-			state = "drained"
-		}
 		table[i] = []string{
-			r.Worker + "." + r.Command, r.Variant, r.Backend, state, fmt.Sprintf("%d/%d", r.Waiting, r.MaxDepth),
+			r.Worker + "." + r.Command, r.Variant, r.Backend, cmp.Or(r.State(), "open"), fmt.Sprintf("%d/%d", r.Waiting, r.MaxDepth),
 			strconv.Itoa(r.Running), (time.Duration(r.OldestMillis) * time.Millisecond).String(), strconv.FormatUint(r.Done, 10),
 			strconv.FormatUint(r.Retries, 10), strconv.Itoa(r.Dead),
 		}

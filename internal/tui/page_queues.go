@@ -7,6 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/screen"
 )
 
@@ -69,7 +70,7 @@ func queueColumns() []screen.Column[inspect.Queue] {
 // queueMark gives the symbol and style of a queue's state.
 func queueMark(t *screen.Theme, q *inspect.Queue) (string, screen.Style) {
 	switch {
-	case q.Dead > 0 || q.State == inspect.QueueUnavailable:
+	case q.Dead > 0 || q.State == wire.QueueUnavailable:
 		return "✖", t.Bad
 	case q.Depth > 0:
 		return "◌", t.Info

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/meshctl/meshctl/internal/mesh/inspect"
+	"github.com/meshctl/meshctl/internal/mesh/wire"
 	"github.com/meshctl/meshctl/internal/tui/tuitest"
 )
 
@@ -11,8 +12,8 @@ import (
 func TestQueuesSayWhatTakesNothing(t *testing.T) {
 	p := tuitest.Picture(13, 10)
 	p.Queues = []inspect.Queue{
-		{Node: "mailer/a", QueueCount: inspect.QueueCount{Command: "mailer.send", State: inspect.QueueUnavailable}},
-		{Node: "mailer/a", QueueCount: inspect.QueueCount{Command: "mailer.sort", State: inspect.QueueDrained}},
+		{Node: "mailer/a", QueueCount: inspect.QueueCount{Command: "mailer.send", State: wire.QueueUnavailable}},
+		{Node: "mailer/a", QueueCount: inspect.QueueCount{Command: "mailer.sort", State: wire.QueueDrained}},
 	}
 	r := dashboard(t, p, "dark", usual)
 	press(r, ":queues")

@@ -76,7 +76,7 @@ func (r *Report) check() error {
 		c.number("oldest", float64(q.OldestMillis))
 		c.number("retries", float64(q.Retries))
 		c.number("dead", float64(q.Dead))
-		c.oneOf("state", q.State, "", QueueDrained, QueueUnavailable)
+		c.oneOf("state", q.State, "", wire.QueueDrained, wire.QueueUnavailable)
 	}
 	c.atMost("log lines", len(r.Logs), maxLogs)
 	for i := range r.Logs {

@@ -194,15 +194,9 @@ type QueueCount struct {
 	OldestMillis int64  `json:"oldest,omitempty"` // age of its oldest entry
 	Retries      uint64 `json:"retries,omitempty"`
 	Dead         int    `json:"dead,omitempty"` // dead letters
-	// State is why it takes no requests: QueueDrained or QueueUnavailable; "" where it does.
+	// State is why it takes no requests: wire.QueueDrained or wire.QueueUnavailable; "" where it does.
 	State string `json:"state,omitempty"`
 }
-
-// The states of a QueueCount.
-const (
-	QueueDrained     = "drained"     // by an operator
-	QueueUnavailable = "unavailable" // its store cannot be used; the figures are old
-)
 
 // Log is a line of a node's log, of level warn or above.
 type Log struct {

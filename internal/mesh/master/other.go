@@ -245,7 +245,7 @@ func (o *otherMaster) declare(ctx context.Context, l link.Link) error {
 			case err != nil:
 			case d.Meshctl == nil || d.Variant != self.ID:
 				err = fmt.Errorf("no master answers at %s", o.addr())
-			case d.Meshctl.Name != "" && d.Meshctl.Name != wire.MasterWorker+"/"+o.info.ID:
+			case d.Meshctl.Name != "" && d.Meshctl.Name != wire.MasterName(o.info.ID):
 				err = fmt.Errorf("another master, %.200s, has its address now", d.Meshctl.Name)
 			}
 			return err

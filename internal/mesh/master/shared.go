@@ -86,12 +86,7 @@ func (m *Master) id() string {
 }
 
 // name is what this master is called among peers.
-func (m *Master) name() string {
-	if m.shared == nil {
-		return wire.MasterWorker
-	}
-	return wire.MasterWorker + "/" + m.shared.ID()
-}
+func (m *Master) name() string { return wire.MasterName(m.id()) }
 
 // whole tells whether all nodes of the mesh are known here.
 func (m *Master) whole() bool { return m.shared != nil && m.shared.Err() == nil }

@@ -152,16 +152,9 @@ func (t *telemetry) Links() []inspect.LinkCount {
 func (t *telemetry) Queues() []inspect.QueueCount {
 	var all []inspect.QueueCount
 	for _, s := range t.core.queues.stats() {
-		state := ""
-		switch {
-		case s.Error != "":
-			state = inspect.QueueUnavailable
-		case s.Closed:
-			state = inspect.QueueDrained
-		}
 		all = append(all, inspect.QueueCount{
 			Command: t.core.self.Worker + "." + s.Command, Depth: s.Waiting + s.Running, OldestMillis: s.OldestMillis,
-			Retries: s.Retries, Dead: s.Dead, State: state,
+			Retries: s.Retries, Dead: s.Dead, State: s.State(),
 		})
 	}
 	return all

@@ -18,13 +18,6 @@ import (
 // storeFile is the store in a data directory.
 const storeFile = "queue.db"
 
-// Bounds on what one transaction takes, so that nobody waits long for the others.
-const (
-	maxBatch      = 1024
-	maxBatchBytes = 16 << 20
-	maxUnwritten  = 4 * maxBatch
-)
-
 // embeddedMaxBytes is the default of Options.MaxBytes here, where payloads are not in memory.
 const embeddedMaxBytes = 1 << 30
 
@@ -45,7 +38,6 @@ var (
 	bucketStates = []byte("states")
 	bucketKeys   = []byte("keys")
 	keyVersion   = []byte("version")
-	keyRoom      = []byte("room") // only while room is looked for
 )
 
 const version = "1"

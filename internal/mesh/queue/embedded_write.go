@@ -13,8 +13,18 @@ import (
 // This file writes to the store: what all queues submit goes through one goroutine, which puts into one transaction
 // whatever is there, so that many wait for one fsync.
 
+// Bounds on what one transaction takes, so that nobody waits long for the others.
+const (
+	maxBatch      = 1024
+	maxBatchBytes = 16 << 20
+	maxUnwritten  = 4 * maxBatch
+)
+
 // maxRoom is how much room is looked for, in bytes, where some was missing.
 const maxRoom = 1 << 20
+
+// keyRoom is in the bucket of the store only while room is looked for.
+var keyRoom = []byte("room")
 
 // write is something that waits to be written.
 type write struct {

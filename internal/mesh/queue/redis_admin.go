@@ -190,11 +190,7 @@ func (q *redisQueue) Purge(ctx context.Context) (n int, err error) {
 // withdraw removes the items of ids that wait, or that somebody was given, too, tells whoever waits for their
 // outcome, and gives how many there were.
 func (q *redisQueue) withdraw(ctx context.Context, ids []string, given bool) (n int, err error) {
-	even := "0"
-	if given {
-		even = "1"
-	}
-	answers, err := q.evalEach(ctx, withdrawScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held"), ids, func(id string) []any { return []any{redisGroup, id, even} })
+	answers, err := q.evalEach(ctx, withdrawScript, q.keys("jobs", "at", "tries", "again", "err", "later", "held"), ids, func(id string) []any { return []any{redisGroup, id, given} })
 	for _, a := range answers {
 		sealed, failure := a.Text()
 		if failure != nil {

@@ -252,15 +252,12 @@ func (q *redisQueue) serve(ctx context.Context, c *claim, work Work) {
 
 // begin notes that a try begins. See beginScript for what it gives.
 func (q *redisQueue) begin(ctx context.Context, c *claim) ([]int64, error) {
-	claimed, window := "0", int64(0)
-	if c.taken {
-		claimed = "1"
-	}
+	window := int64(0)
 	if c.isNew && c.item.Key != "" {
 		window = q.o.Window.Milliseconds()
 	}
 	keys := q.keys("jobs", "at", "tries", "again", idempotencyKey(c.item))
-	return q.eval(ctx, beginScript, keys, redisGroup, c.entry, c.id, claimed, window).Int64Slice()
+	return q.eval(ctx, beginScript, keys, redisGroup, c.entry, c.id, c.taken, window).Int64Slice()
 }
 
 // deadlineHere is an item's deadline by the clock of this machine, whatever that of the other one says which
@@ -369,11 +366,7 @@ func (q *redisQueue) end(ctx context.Context, c *claim, what string, cause error
 func (q *redisQueue) handBack(ctx context.Context, c *claim, begun bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisdb.Timeout)
 	defer cancel()
-	flag := "0"
-	if begun {
-		flag = "1"
-	}
-	_ = q.s.failed(q.eval(ctx, handBackScript, q.keys("jobs", "tries", "again"), redisGroup, q.s.instance, c.entry, c.id, flag).Err())
+	_ = q.s.failed(q.eval(ctx, handBackScript, q.keys("jobs", "tries", "again"), redisGroup, q.s.instance, c.entry, c.id, begun).Err())
 }
 
 // Halt gives no more items to work.

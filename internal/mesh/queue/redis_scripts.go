@@ -181,7 +181,7 @@ local next = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if #next == 0 then return -1 end
 return math.max(0, math.ceil(tonumber(next[2]) - now))`)
 
-// withdrawScript: jobs, at, tries, again, err, later, held; group, id, "1": also one that somebody was given.
+// withdrawScript: jobs, at, tries, again, err, later, held; group, id, 1: also one that somebody was given.
 // It gives the record of an item that waited, and has removed it.
 var withdrawScript = redis.NewScript(`
 local entry = redis.call('HGET', KEYS[2], ARGV[2])

@@ -1,5 +1,7 @@
 package queue
 
+import "github.com/meshctl/meshctl/internal/mesh/wire"
+
 // Stats is what a queue has and has done. Counters count since the node started.
 type Stats struct {
 	Command string `json:"command"`
@@ -28,4 +30,15 @@ type Stats struct {
 	// Error is why the queue takes no items at present, or cannot be asked; "" when it does. What waits and is
 	// dead may be otherwise by now.
 	Error string `json:"error,omitempty"`
+}
+
+// State is why the queue takes no items: wire.QueueUnavailable or wire.QueueDrained; "" where it does.
+func (s Stats) State() string {
+	switch {
+	case s.Error != "":
+		return wire.QueueUnavailable
+	case s.Closed:
+		return wire.QueueDrained
+	}
+	return ""
 }

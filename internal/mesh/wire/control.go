@@ -16,6 +16,14 @@ const (
 // It is not a valid schema name.
 const MasterWorker = "@master"
 
+// MasterName is what the master of that id is called; one without Redis has none.
+func MasterName(id string) string {
+	if id == "" {
+		return MasterWorker
+	}
+	return MasterWorker + "/" + id
+}
+
 // MastersPage is the masters of the mesh, the one that answers first.
 type MastersPage struct {
 	Masters []MasterInfo `json:"masters"`

@@ -27,6 +27,12 @@ type QueueRequest struct {
 	Limit int      `json:"limit,omitempty"` // of entries, at most MaxQueueEntries
 }
 
+// Why a queue takes no requests.
+const (
+	QueueDrained     = "drained"     // by an operator
+	QueueUnavailable = "unavailable" // its store cannot be used; the figures are old
+)
+
 // MaxQueueEntries is how many items one QueueReply may have.
 const MaxQueueEntries = 1000
 
